@@ -1,0 +1,54 @@
+# Every target sets itself up: Python 3.11 and make are all a machine needs.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PORT ?= 8080
+ONCE ?=
+
+.PHONY: help setup demo run test check format bench soak lock clean
+
+help: ## what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY) ## make .venv with the locked dependencies and the fhir-server command
+
+$(READY): requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## the main job from end to end, on a fresh store (ONCE=1 stops after the summary)
+	@PORT=$(PORT) ONCE=$(ONCE) $(BIN)/fhir-server demo
+
+run: $(READY) ## the server alone, on ./data/fhir.db
+	$(BIN)/fhir-server serve --port $(PORT)
+
+test: $(READY) ## every test
+	$(BIN)/pytest
+
+check: $(READY) ## format, lint, types, architecture contracts, mapping files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/fhir-server mappings check
+
+format: $(READY) ## put the code in its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## the benchmark: ratios taken in one run
+	$(BIN)/python -m bench
+
+soak: $(READY) ## the fault tests at full length
+	FHIR_SERVER_TEST_SCALE=10 $(BIN)/pytest tests/faults
+
+lock: $(READY) ## pin the dependencies again, with hashes and without any host
+	cd requirements && CUSTOM_COMPILE_COMMAND="make lock" ../$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host -o run.txt ../pyproject.toml
+	cd requirements && CUSTOM_COMPILE_COMMAND="make lock" ../$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --extra dev -c run.txt -o dev.txt ../pyproject.toml
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) data build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
