@@ -1,0 +1,1 @@
+"""The pure core: FHIR values in, FHIR values out; no sockets, files, clock or chance."""

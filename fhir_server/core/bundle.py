@@ -1,0 +1,140 @@
+"""Bundles as answers: searchset, history, batch-response and transaction-response.
+
+The bodies of versions are spliced in as they are stored, never parsed.
+https://hl7.org/fhir/R4/bundle.html
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from fhir_server.core import etag, resource_json
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.version import Version, format_instant
+
+Mode = Literal["match", "include", "outcome"]
+
+
+class Link(NamedTuple):
+    """`relation` is self, first, previous or next; `url` is absolute."""
+
+    relation: str
+    url: str
+
+
+class SearchEntry(NamedTuple):
+    """One entry of a searchset. `key` is None for an outcome; `body` may be a part of a version."""
+
+    key: ResourceKey | None
+    body: bytes
+    mode: Mode
+
+
+class ResponseEntry(NamedTuple):
+    """What became of one entry of a batch or transaction."""
+
+    status: str
+    key: ResourceKey | None = None
+    version: Version | None = None
+    location: str | None = None
+    resource: bytes | None = None
+    outcome: bytes | None = None
+
+
+def searchset(
+    base_url: str,
+    entries: Iterable[SearchEntry],
+    *,
+    links: Sequence[Link],
+    total: int | None,
+    now: datetime,
+) -> bytes:
+    """A page of a search."""
+    return _format("searchset", [_search_entry(base_url, e) for e in entries], links, total, now)
+
+
+def history(
+    base_url: str,
+    versions: Iterable[Version],
+    *,
+    links: Sequence[Link],
+    total: int | None,
+    now: datetime,
+) -> bytes:
+    """A page of a history, newest first; a deletion's entry has no resource."""
+    return _format("history", [_history_entry(base_url, v) for v in versions], links, total, now)
+
+
+def responses(
+    kind: Literal["batch-response", "transaction-response"],
+    base_url: str,
+    entries: Iterable[ResponseEntry],
+) -> bytes:
+    """The answer to a batch or transaction, in the order of its request."""
+    return _format(kind, [_response_entry(base_url, e) for e in entries], (), None, None)
+
+
+def _format(
+    kind: str,
+    entries: list[dict[str, Any]],
+    links: Sequence[Link],
+    total: int | None,
+    now: datetime | None,
+) -> bytes:
+    bundle: dict[str, Any] = {"resourceType": "Bundle"}
+    if now is not None:
+        bundle["meta"] = {"lastUpdated": format_instant(now)}
+    bundle["type"] = kind
+    if total is not None:
+        bundle["total"] = total
+    if links:
+        bundle["link"] = [{"relation": link.relation, "url": link.url} for link in links]
+    if entries:
+        bundle["entry"] = entries
+    return resource_json.format(bundle)
+
+
+def _search_entry(base_url: str, entry: SearchEntry) -> dict[str, Any]:
+    body = {"resource": msgspec.Raw(entry.body), "search": {"mode": entry.mode}}
+    return body if entry.key is None else {"fullUrl": f"{base_url}/{entry.key}", **body}
+
+
+_STATUS_OF_INTERACTION = {"create": "201", "update": "200", "delete": "204"}
+_METHOD_OF_INTERACTION = {"create": "POST", "update": "PUT", "delete": "DELETE"}
+
+
+def _history_entry(base_url: str, version: Version) -> dict[str, Any]:
+    entry: dict[str, Any] = {"fullUrl": f"{base_url}/{version.key}"}
+    if version.body is not None:
+        entry["resource"] = msgspec.Raw(version.body)
+    is_create = version.interaction == "create"
+    entry["request"] = {
+        "method": _METHOD_OF_INTERACTION[version.interaction],
+        "url": version.key.resource_type if is_create else str(version.key),
+    }
+    entry["response"] = {
+        "status": _STATUS_OF_INTERACTION[version.interaction],
+        "etag": etag.format(version.version_id),
+        "lastModified": format_instant(version.last_updated),
+    }
+    return entry
+
+
+def _response_entry(base_url: str, entry: ResponseEntry) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    if entry.key is not None:
+        said["fullUrl"] = f"{base_url}/{entry.key}"
+    if entry.resource is not None:
+        said["resource"] = msgspec.Raw(entry.resource)
+    response: dict[str, Any] = {"status": entry.status}
+    if entry.location is not None:
+        response["location"] = entry.location
+    if entry.version is not None:
+        response["etag"] = etag.format(entry.version.version_id)
+        response["lastModified"] = format_instant(entry.version.last_updated)
+    if entry.outcome is not None:
+        response["outcome"] = msgspec.Raw(entry.outcome)
+    said["response"] = response
+    return said

@@ -1,0 +1,126 @@
+"""The CapabilityStatement: what the server claims to do.
+
+https://hl7.org/fhir/R4/capabilitystatement.html
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.parameter import SearchParameter, SearchParameters, SearchType
+from fhir_server.core.version import format_instant
+
+# A parameter that may refer to anything would be told of everything: 300 KB of it.
+_MOST_TARGETS = 50
+_STRUCTURE = "http://hl7.org/fhir/StructureDefinition/"
+
+
+def capability_statement(
+    resource_types: Iterable[str],
+    parameters: SearchParameters,
+    interactions: Sequence[str],
+    system_interactions: Sequence[str],
+    operations: Sequence[tuple[str, str]],
+    base_url: str,
+    now: datetime,
+    version: str,
+    *,
+    formats: Sequence[str] = ("application/fhir+json", "json"),
+    patch_formats: Sequence[str] = (),
+    is_create_conditional: bool = True,
+    is_update_conditional: bool = False,
+    conditional_delete: str = "not-supported",
+) -> Resource:
+    """The statement of one running server.
+
+    `interactions` are those of every type ("read", "search-type"), `system_interactions`
+    those of the whole ("transaction"); `operations` are names with the canonical URLs of
+    their definitions. `now` is when the statement came to be true, aware.
+    """
+    types = sorted(resource_types)
+    referring = _referring(types, parameters)
+    shared: dict[str, Any] = {
+        "interaction": [{"code": code} for code in interactions],
+        "versioning": "versioned-update",
+        "readHistory": "vread" in interactions,
+        "updateCreate": "update" in interactions,
+        "conditionalCreate": is_create_conditional,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": is_update_conditional,
+        "conditionalDelete": conditional_delete,
+        "referencePolicy": ["literal", "logical", "local"],
+    }
+    rest: dict[str, Any] = {
+        "mode": "server",
+        "resource": [
+            {
+                "type": name,
+                "profile": _STRUCTURE + name,
+                **shared,
+                **_search(name, parameters, referring.get(name, ())),
+            }
+            for name in types
+        ],
+    }
+    if system_interactions:
+        rest["interaction"] = [{"code": code} for code in system_interactions]
+    if operations:
+        rest["operation"] = [{"name": name, "definition": url} for name, url in operations]
+    statement: Resource = {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": format_instant(now),
+        "kind": "instance",
+        "software": {"name": "fhir-server", "version": version},
+        "implementation": {
+            "description": "FHIR server for personal medical assistants",
+            "url": base_url,
+        },
+        "fhirVersion": "4.0.1",
+        "format": list(formats),
+        "rest": [rest],
+    }
+    if patch_formats:
+        statement["patchFormat"] = list(patch_formats)
+    return statement
+
+
+def _search(
+    resource_type: str, parameters: SearchParameters, referring: Sequence[str]
+) -> dict[str, Any]:
+    own = _searchable(resource_type, parameters)
+    found: dict[str, Any] = {}
+    includes = [f"{resource_type}:{p.code}" for p in own if p.type is SearchType.REFERENCE]
+    if includes:
+        found["searchInclude"] = ["*", *includes]
+    if referring:
+        found["searchRevInclude"] = list(referring)
+    if own:
+        found["searchParam"] = [
+            {"name": p.code, "definition": p.url, "type": p.type.value} for p in own
+        ]
+    return found
+
+
+def _searchable(resource_type: str, parameters: SearchParameters) -> list[SearchParameter]:
+    """The parameters of a type by name; the special ones each want a code of their own."""
+    return [
+        parameter
+        for _, parameter in sorted(parameters.for_type(resource_type).items())
+        if parameter.type is not SearchType.SPECIAL
+    ]
+
+
+def _referring(types: Sequence[str], parameters: SearchParameters) -> Mapping[str, list[str]]:
+    """By type: the parameters of all types that may refer to it."""
+    found: dict[str, list[str]] = {}
+    for resource_type in types:
+        for parameter in _searchable(resource_type, parameters):
+            if parameter.type is SearchType.REFERENCE:
+                targets = parameter.targets or types
+                if len(targets) > _MOST_TARGETS:
+                    continue
+                for target in targets:
+                    found.setdefault(target, []).append(f"{resource_type}:{parameter.code}")
+    return found

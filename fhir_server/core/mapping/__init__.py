@@ -1,0 +1,1 @@
+"""Mapping: a vendor's payload becomes readings, a reading becomes FHIR."""

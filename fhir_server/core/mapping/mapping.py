@@ -1,0 +1,172 @@
+"""A compiled mapping: a payload becomes readings, a reading becomes an Observation."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import jsonschema_rs
+
+from fhir_server.core.mapping.enrolment import EnrolmentRule, InvalidEnrolmentError
+from fhir_server.core.mapping.placement import Placement
+from fhir_server.core.mapping.prescription import Prescription
+from fhir_server.core.mapping.project import Template
+from fhir_server.core.mapping.reading import (
+    Fault,
+    Gateway,
+    Outcome,
+    QuarantineReason,
+    Reading,
+)
+from fhir_server.core.mapping.rule import NOTHING, IgnoreRule, RecordRule
+from fhir_server.core.resource_json import Resource
+
+# Enough to see what is wrong with a payload, however many faults it has.
+_MAX_NAMED_FAULTS = 5
+
+
+class PayloadSchema:
+    """The vendor's JSON Schema: fast where it holds, exact about where it does not."""
+
+    def __init__(self, schema: Any) -> None:
+        """Compile `schema`.
+
+        Raises:
+            ValueError: it is no JSON Schema, or refers to one elsewhere.
+        """
+        self._validator = jsonschema_rs.validator_for(schema, retriever=_refuse)
+
+    def is_valid(self, payload: Any) -> bool:
+        return bool(self._validator.is_valid(payload))
+
+    def faults(self, payload: Any) -> list[tuple[tuple[str | int, ...], str]]:
+        """Path and broken keyword of each fault; no value of the payload."""
+        return [
+            (tuple(error.instance_path), str(error.schema_path[-1]) if error.schema_path else "")
+            for error in self._validator.iter_errors(payload)
+        ]
+
+
+class Mapping:
+    """What a checked mapping file does. Its methods raise for no payload whatever."""
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        schema: PayloadSchema | None,
+        *,
+        ignore: Sequence[IgnoreRule] = (),
+        records: Sequence[RecordRule] = (),
+        templates: Sequence[Template] = (),
+        enrolment: EnrolmentRule | None = None,
+    ) -> None:
+        self.name = name
+        self.title = title
+        self.is_enrolment = enrolment is not None
+        self._schema = schema
+        self._ignore = tuple(ignore)
+        self._records = tuple(records)
+        self._templates = tuple(templates)
+        self._enrolment = enrolment
+
+    def read(self, payload: Any, gateway: Gateway) -> tuple[Outcome, ...]:
+        """Stage one: everything in `payload`, in its order; never empty."""
+        for rule in self._ignore:
+            if rule.when(payload, payload):
+                return (rule.outcome,)
+        broken: dict[tuple[int, int], str] = {}
+        if self._schema is not None and not _is_valid(self._schema, payload):
+            found = self._broken_records(payload)
+            if isinstance(found, Fault):
+                return (found,)
+            broken = found
+        outcomes: list[Outcome] = []
+        is_known = False
+        for number, rule_for_records in enumerate(self._records):
+            records = rule_for_records.records(payload)
+            if records is None:
+                continue
+            is_known = True
+            for index, record in enumerate(records):
+                if broken and (number, index) in broken:
+                    outcomes.append(Fault(QuarantineReason.INVALID_PAYLOAD, broken[number, index]))
+                else:
+                    outcomes += rule_for_records.read(record, payload, gateway)
+        if not is_known:
+            return (_UNKNOWN_KIND,)
+        return tuple(outcomes) or (NOTHING,)
+
+    def project(self, reading: Reading, placement: Placement, issued: datetime) -> Resource:
+        """Stage two: the Observation. Parts of it are shared; copy before changing one."""
+        return self._templates[reading.rule].project(reading, placement, issued)
+
+    def prescription(self, payload: Any) -> Prescription | Fault:
+        """What an enrolment's payload prescribes, or what is wrong with it."""
+        if self._enrolment is None:
+            return Fault(QuarantineReason.UNKNOWN_KIND, "the mapping enrols nobody")
+        if self._schema is not None and not _is_valid(self._schema, payload):
+            return Fault(QuarantineReason.INVALID_PAYLOAD, _describe(self._faults(payload)))
+        try:
+            return self._enrolment.read(payload)
+        except InvalidEnrolmentError as error:
+            return Fault(QuarantineReason.INVALID_PAYLOAD, str(error))
+
+    def _broken_records(self, payload: Any) -> dict[tuple[int, int], str] | Fault:
+        """The records that break the schema; a Fault where more than records does.
+
+        One bad record of a page must not hold back the good ones beside it.
+        """
+        faults = self._faults(payload)
+        by_record: dict[tuple[int, int], list[tuple[tuple[str | int, ...], str]]] = {}
+        for path, keyword in faults:
+            owner = self._record_at(path)
+            if owner is None:
+                return Fault(QuarantineReason.INVALID_PAYLOAD, _describe(faults))
+            by_record.setdefault(owner, []).append((path, keyword))
+        if not by_record:
+            return Fault(QuarantineReason.INVALID_PAYLOAD, _describe(faults))
+        return {owner: _describe(found) for owner, found in by_record.items()}
+
+    def _faults(self, payload: Any) -> list[tuple[tuple[str | int, ...], str]]:
+        try:
+            return self._schema.faults(payload) if self._schema else []
+        except ValueError:
+            return []
+
+    def _record_at(self, path: tuple[str | int, ...]) -> tuple[int, int] | None:
+        for number, rule in enumerate(self._records):
+            each = rule.each_path
+            if each and path[: len(each)] == each and len(path) > len(each):
+                index = path[len(each)]
+                if isinstance(index, int):
+                    return number, index
+        return None
+
+
+_UNKNOWN_KIND = Fault(QuarantineReason.UNKNOWN_KIND, "no rule of the mapping is about this payload")
+
+
+def _is_valid(schema: PayloadSchema, payload: Any) -> bool:
+    try:
+        return schema.is_valid(payload)
+    except ValueError:
+        # A value that no JSON Schema can judge, such as one nested too deeply.
+        return False
+
+
+def _describe(faults: list[tuple[tuple[str | int, ...], str]]) -> str:
+    if not faults:
+        return "the payload breaks its schema"
+    named = [f"{_format_path(path)} breaks `{keyword}`" for path, keyword in faults]
+    more = len(named) - _MAX_NAMED_FAULTS
+    text = "; ".join(named[:_MAX_NAMED_FAULTS])
+    return f"{text}; and {more} more" if more > 0 else text
+
+
+def _format_path(path: tuple[str | int, ...]) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".") or "the payload"
+
+
+def _refuse(uri: str) -> Any:
+    raise ValueError(f"the schema refers to {uri}: keep it in one file")

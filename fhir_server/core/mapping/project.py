@@ -1,0 +1,312 @@
+"""Stage two: a reading and its place become an Observation, by a template made at start-up.
+
+All that a rule always writes is built once and shared by its Observations: treat what
+`Template.project` returns as frozen, or copy it first.
+https://hl7.org/fhir/R4/observation.html, https://hl7.org/fhir/R4/observation-vitalsigns.html
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from fhir_server.core.mapping.clock import format_datetime
+from fhir_server.core.mapping.compile import ReadingSpec, stored_units
+from fhir_server.core.mapping.key import (
+    IDENTIFIER_SYSTEM,
+    measured_signature,
+    reading_identifier,
+    reading_key,
+)
+from fhir_server.core.mapping.knowledge import (
+    MDC,
+    UCUM,
+    Flag,
+    Knowledge,
+    Measurement,
+    Owner,
+    Quality,
+    coding_json,
+    mdc_coding,
+)
+from fhir_server.core.mapping.placement import Placement
+from fhir_server.core.mapping.prescription import Coding
+from fhir_server.core.mapping.reading import Measured, Reading
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.version import format_instant
+
+__all__ = ["Template", "absent_reason", "measured_signature", "reading_identifier"]
+
+OURS = "https://pmp.example/fhir/"
+FLAG_SYSTEM = OURS + "CodeSystem/reading-flag"
+ORIGINAL_QUANTITY = OURS + "StructureDefinition/original-quantity"
+AUXILIARY_TAG = {"system": OURS + "CodeSystem/device-standing", "code": "auxiliary"}
+
+_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
+_PHD_CATEGORY = {
+    "coding": [
+        {
+            "system": "http://hl7.org/fhir/uv/phd/CodeSystem/PhdObservationCategories",
+            "code": "phd",
+            "display": "PHD generated Observation",
+        }
+    ]
+}
+_QUESTIONABLE = {
+    "coding": [
+        {
+            "system": "http://hl7.org/fhir/uv/pocd/CodeSystem/measurement-status",
+            "code": "questionable",
+            "display": "Questionable",
+        }
+    ]
+}
+_ABSENT_SYSTEM = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+_SUPPLEMENTAL_TYPE = {
+    "coding": [{"system": MDC, "code": "68193", "display": "MDC_ATTR_SUPPL_TYPES"}]
+}
+# FHIR strings hold no control characters but tab, carriage return and line feed.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+Concept = dict[str, Any]
+
+_issued = lru_cache(maxsize=64)(format_instant)
+
+
+class ValueTemplate:
+    """How one value is written: the code for its unit, the unit's spelling, known words."""
+
+    def __init__(
+        self, codes: Mapping[str, Concept], units: Mapping[str, str], words: Mapping[str, Concept]
+    ) -> None:
+        self._codes = codes
+        self._units = units
+        self._words = words
+        self._default = codes.get("") or next(iter(codes.values()))
+
+    def code(self, measured: Measured) -> Concept:
+        """The code that fits the unit; of an absent value, the first of the rule's."""
+        return self._codes.get(measured.unit, self._default)
+
+    def write(self, measured: Measured, element: dict[str, Any]) -> None:
+        """Add value[x], or dataAbsentReason, to an Observation or one of its components."""
+        value = measured.value
+        if value is None:
+            element["dataAbsentReason"] = absent_reason(measured.absent or "unknown")
+        elif type(value) is Decimal:
+            element["valueQuantity"] = self._quantity(measured, value)
+        elif type(value) is str:
+            known = self._words.get(value)
+            element["valueCodeableConcept"] = known or {"text": _CONTROL.sub(" ", value)}
+        else:
+            element["valueBoolean"] = value
+
+    def _quantity(self, measured: Measured, value: Decimal) -> dict[str, Any]:
+        unit = measured.unit
+        quantity: dict[str, Any] = {}
+        if measured.original is not None:
+            quantity["extension"] = [
+                {
+                    "url": ORIGINAL_QUANTITY,
+                    "valueQuantity": {
+                        "value": measured.original,
+                        "unit": self._units.get(measured.original_unit, measured.original_unit),
+                        "system": UCUM,
+                        "code": measured.original_unit,
+                    },
+                }
+            ]
+        quantity["value"] = value
+        if measured.comparator:
+            quantity["comparator"] = measured.comparator
+        quantity["unit"] = self._units.get(unit, unit)
+        quantity["system"] = UCUM
+        quantity["code"] = unit
+        return quantity
+
+
+class Template:
+    """One reading rule's Observation, all but what differs from reading to reading."""
+
+    def __init__(self, spec: ReadingSpec, knowledge: Knowledge, is_personal: bool) -> None:
+        reading = spec.reading
+        self.kind: str = reading["kind"]
+        measurement = knowledge.measurements.get(self.kind)
+        profiles = _profiles(reading, measurement)
+        self._meta: Concept = {"profile": profiles} if profiles else {}
+        self._auxiliary_meta: Concept = {**self._meta, "tag": [AUXILIARY_TAG]}
+        self._category = _categories(reading, measurement, is_personal)
+        self._value = _value_template(reading, self.kind, "", reading.get("value"), knowledge)
+        self._is_panel = "value" not in reading
+        self._components = {
+            name: _value_template(reading, self.kind, name, part, knowledge)
+            for name, part in reading.get("components", {}).items()
+        }
+        self._body_site = _concept(reading.get("body-site", spec.record.get("body-site")))
+        self._method = _concept(reading.get("method"))
+        self._flags = {
+            name: (flag, _flag_concept(name, flag)) for name, flag in knowledge.flags.items()
+        }
+        self._supplements = {
+            supplement["name"]: _concept(supplement["code"])
+            for supplement in spec.record.get("supplements", ())
+        }
+
+    def project(self, reading: Reading, placement: Placement, issued: datetime) -> Resource:
+        """The Observation; `issued` is aware."""
+        patient = {"reference": f"{placement.patient[0]}/{placement.patient[1]}"}
+        values = reading.values
+        main = None if self._is_panel else values[0]
+        resource: Resource = {"resourceType": "Observation"}
+        meta = self._auxiliary_meta if placement.is_auxiliary else self._meta
+        if meta:
+            resource["meta"] = meta
+        resource["identifier"] = [
+            {"system": IDENTIFIER_SYSTEM, "value": reading_key(reading, placement)}
+        ]
+        if placement.based_on:
+            resource["basedOn"] = [{"reference": str(plan)} for plan in placement.based_on]
+        resource["status"] = "final"
+        if self._category:
+            resource["category"] = self._category
+        resource["code"] = self._value.code(main or _PANEL)
+        resource["subject"] = patient
+        if reading.duration:
+            resource["effectivePeriod"] = _period(reading)
+        else:
+            resource["effectiveDateTime"] = reading.effective
+        resource["issued"] = _issued(issued)
+        resource["performer"] = [patient]
+        if main is not None:
+            self._value.write(main, resource)
+        if reading.flags:
+            self._write_flags(reading.flags, resource)
+        if reading.note:
+            resource["note"] = [{"text": _CONTROL.sub(" ", reading.note)}]
+        if self._body_site:
+            resource["bodySite"] = self._body_site
+        if self._method and "method" not in resource:
+            resource["method"] = self._method
+        resource["device"] = {"reference": f"{placement.device[0]}/{placement.device[1]}"}
+        self._write_components(reading, values if main is None else values[1:], resource)
+        return resource
+
+    def _write_components(
+        self, reading: Reading, values: tuple[Measured, ...], resource: Resource
+    ) -> None:
+        components: list[dict[str, Any]] = []
+        for measured in values:
+            template = self._components[measured.name]
+            component: dict[str, Any] = {"code": template.code(measured)}
+            template.write(measured, component)
+            components.append(component)
+        for name in reading.supplements:
+            components.append(
+                {"code": _SUPPLEMENTAL_TYPE, "valueCodeableConcept": self._supplements[name]}
+            )
+        if components:
+            resource["component"] = components
+
+    def _write_flags(self, flags: tuple[str, ...], resource: Resource) -> None:
+        interpretation: list[Concept] = []
+        is_questionable = False
+        for name in flags:
+            flag, concept = self._flags[name]
+            is_questionable = is_questionable or flag.questionable
+            if flag.element == "method":
+                resource["method"] = concept
+            else:
+                interpretation.append(concept)
+        if is_questionable:
+            interpretation.append(_QUESTIONABLE)
+        if interpretation:
+            resource["interpretation"] = interpretation
+
+
+_PANEL = Measured("", None)
+
+
+def absent_reason(code: str) -> Concept:
+    """A dataAbsentReason. https://hl7.org/fhir/R4/valueset-data-absent-reason.html"""
+    return {"coding": [{"system": _ABSENT_SYSTEM, "code": code}]}
+
+
+def _period(reading: Reading) -> dict[str, str]:
+    start = datetime.fromisoformat(reading.effective)
+    length = timedelta(microseconds=int(reading.duration * 1_000_000))
+    return {"start": reading.effective, "end": format_datetime(start + length)}
+
+
+def _profiles(reading: Mapping[str, Any], measurement: Measurement | None) -> list[str]:
+    known = [measurement.profile] if measurement and measurement.profile else []
+    return list(dict.fromkeys([*known, *reading.get("profile", ())]))
+
+
+def _categories(
+    reading: Mapping[str, Any], measurement: Measurement | None, is_personal: bool
+) -> list[Concept]:
+    code = measurement.category if measurement else reading.get("category")
+    found: list[Concept] = [{"coding": [{"system": _CATEGORY, "code": code}]}] if code else []
+    return [*found, _PHD_CATEGORY] if is_personal else found
+
+
+def _value_template(
+    reading: Mapping[str, Any],
+    kind: str,
+    component: str,
+    spec: Mapping[str, Any] | None,
+    knowledge: Knowledge,
+) -> ValueTemplate:
+    owner = Owner(kind, component)
+    quality = knowledge.quality(owner)
+    stated = spec if component and spec else reading
+    units = stored_units(spec) if spec else ()
+    if quality is None:
+        coding = reading.get("code")
+        local: Concept = {"text": component or kind}
+        if coding and not component:
+            local = {"coding": [coding], "text": coding.get("display", kind)}
+        codes = {"": local}
+    else:
+        codes = {unit: _code_concept(quality, unit, stated.get("mdc")) for unit in units or ("",)}
+    words = {
+        name: _word_concept(value.display, value.mdc)
+        for name, value in (quality.values if quality else {}).items()
+    }
+    return ValueTemplate(codes, knowledge.units, words)
+
+
+def _code_concept(quality: Quality, unit: str, mdc: int | str | None) -> Concept:
+    option = quality.code_for(unit)
+    codings = list(option.codings()) if option else []
+    if mdc is None and len(quality.mdc) == 1:
+        mdc = next(iter(quality.mdc))
+    if mdc is not None and mdc != "none":
+        codings.append(mdc_coding(quality.mdc, str(mdc)))
+    return _codeable(codings, quality.display)
+
+
+def _word_concept(display: str, mdc: Mapping[str, str]) -> Concept:
+    return _codeable([mdc_coding(mdc, code) for code in mdc], display)
+
+
+def _codeable(codings: list[Coding], text: str) -> Concept:
+    concept: Concept = {"coding": [coding_json(c) for c in codings]} if codings else {}
+    concept["text"] = text
+    return concept
+
+
+def _flag_concept(name: str, flag: Flag) -> Concept:
+    coding = Coding(flag.system or FLAG_SYSTEM, flag.code or name, flag.display)
+    return {"coding": [coding_json(coding)], "text": flag.display}
+
+
+def _concept(coding: Mapping[str, Any] | None) -> Concept | None:
+    if coding is None:
+        return None
+    concept: Concept = {"coding": [dict(coding)]}
+    if "display" in coding:
+        concept["text"] = coding["display"]
+    return concept

@@ -1,0 +1,1 @@
+"""Monitoring: who has which device, what was prescribed, what is due."""

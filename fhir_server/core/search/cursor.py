@@ -1,0 +1,99 @@
+"""Page tokens: where a search goes on, sealed, so that a link tells nothing and bears no change.
+
+A token holds the whole search (its parameters may be a patient's identifier, its sort
+values a birth date), so that any process continues it, also after a restart and also by
+GET after a POST. It is compressed and encrypted with AES-256-GCM from `cryptography`:
+ciphers are not written by hand here. Each token has a key of its own, derived from the
+server's secret and 16 random bytes, so no number of pages wears a key out.
+
+A search of very many values makes a long token, in proportion to what the client sent.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import zlib
+from typing import NamedTuple
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from fhir_server.core.search.query import Cursor
+from fhir_server.errors import InvalidSearch
+
+NONCE_BYTES = 16
+MAX_TOKEN_LENGTH = 100_000
+_MAX_STATE_BYTES = 2_000_000
+
+_FORMAT = b"\x01"
+_PURPOSE = b"fhir-server page token 1"
+_GCM_NONCE = bytes(12)
+_TAG_BYTES = 16
+
+
+class PageState(NamedTuple):
+    """What the next page needs to know.
+
+    `resource_type` is None where all types are meant. `params` are those applied.
+    `issued` is when the first page was made, in seconds since 1970: links expire by it.
+    """
+
+    resource_type: str | None
+    params: tuple[tuple[str, str], ...]
+    cursor: Cursor
+    as_of: int
+    issued: int
+
+
+def encode(state: PageState, secret: bytes, nonce: bytes, bound_to: str = "") -> str:
+    """A token of URL-safe characters.
+
+    `secret` is at least 16 bytes that all processes share; `nonce` is `NONCE_BYTES`
+    random bytes, never used before. Only who gives the same `bound_to` (the
+    principal's name) can use the token.
+    """
+    if len(nonce) != NONCE_BYTES:
+        raise ValueError(f"a nonce has {NONCE_BYTES} bytes")
+    text = zlib.compress(msgspec.json.encode(state), 6)
+    sealed = _cipher(secret, nonce).encrypt(_GCM_NONCE, text, _context(bound_to))
+    return base64.urlsafe_b64encode(_FORMAT + nonce + sealed).rstrip(b"=").decode()
+
+
+def decode(token: str, secret: bytes, bound_to: str = "") -> PageState:
+    """What `encode` sealed with the same `secret` and `bound_to`.
+
+    Raises:
+        InvalidSearch: it is no token of ours, was changed, or is somebody else's.
+    """
+    refused = InvalidSearch("not a page link of this server")
+    if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
+        raise refused
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise refused from None
+    nonce, sealed = raw[1 : 1 + NONCE_BYTES], raw[1 + NONCE_BYTES :]
+    if raw[:1] != _FORMAT or len(sealed) < _TAG_BYTES:
+        raise refused
+    try:
+        text = _cipher(secret, nonce).decrypt(_GCM_NONCE, sealed, _context(bound_to))
+    except InvalidTag:
+        raise refused from None
+    inflater = zlib.decompressobj()
+    try:
+        return msgspec.json.decode(inflater.decompress(text, _MAX_STATE_BYTES), type=PageState)
+    except (zlib.error, msgspec.DecodeError):
+        # Sealed by a version of this program that kept other things.
+        raise refused from None
+
+
+def _cipher(secret: bytes, nonce: bytes) -> AESGCM:
+    if len(secret) < NONCE_BYTES:
+        raise ValueError(f"the secret of page links has at least {NONCE_BYTES} bytes")
+    return AESGCM(hmac.new(secret, _PURPOSE + nonce, hashlib.sha256).digest())
+
+
+def _context(bound_to: str) -> bytes:
+    return _FORMAT + bound_to.encode()

@@ -1,0 +1,1 @@
+"""Validation: whether a resource keeps the rules of its type and profiles."""

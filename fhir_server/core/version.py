@@ -1,0 +1,90 @@
+"""Version: one state of one resource; a deletion has no body.
+
+https://hl7.org/fhir/R4/http.html#versioning
+"""
+
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+from fhir_server.core import resource_json
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.resource_json import Resource
+
+Interaction = Literal["create", "update", "delete"]
+
+
+class Version(NamedTuple):
+    """One stored state.
+
+    `body` is the canonical JSON text with `id`, `meta.versionId` and
+    `meta.lastUpdated` in it, the same bytes for every reader; None is a deletion.
+    `version_id` counts from 1. `last_updated` is UTC, whole milliseconds.
+    `sequence` is the place in the store's commit order, counting from 1 without a
+    gap; 0 before the version is committed.
+    """
+
+    key: ResourceKey
+    version_id: int
+    last_updated: datetime
+    interaction: Interaction
+    body: bytes | None
+    sequence: int = 0
+
+    @property
+    def is_deletion(self) -> bool:
+        return self.body is None
+
+    def resource(self) -> Resource:
+        """The body, parsed anew: the caller owns it."""
+        if self.body is None:
+            raise ValueError(f"{self.key} version {self.version_id} is a deletion")
+        return resource_json.parse_resource(self.body)
+
+
+def format_instant(when: datetime) -> str:
+    """`when` in UTC with milliseconds, as `meta.lastUpdated` has it."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
+
+
+def next_version(
+    current: Version | None, key: ResourceKey, resource: Resource, now: datetime
+) -> tuple[Version, Resource]:
+    """The version after `current` (the first, if None) and the resource as it is stored.
+
+    `id`, `meta.versionId` and `meta.lastUpdated` are the server's; all else in
+    `resource` is kept. The given dict is not changed.
+    """
+    version_id = 1 if current is None else current.version_id + 1
+    interaction: Interaction = "create" if current is None or current.is_deletion else "update"
+    meta = {
+        "versionId": str(version_id),
+        "lastUpdated": format_instant(now),
+        **{k: v for k, v in (resource.get("meta") or {}).items() if k not in _SERVERS_META},
+    }
+    stored: Resource = {"resourceType": key.resource_type, "id": key.resource_id, "meta": meta}
+    for name, value in resource.items():
+        if name not in stored:
+            stored[name] = value
+    body = resource_json.format(stored)
+    return Version(key, version_id, now, interaction, body), stored
+
+
+def deletion(current: Version, now: datetime) -> Version:
+    """The version that says `current` was deleted."""
+    return Version(current.key, current.version_id + 1, now, "delete", None)
+
+
+def is_same_content(current: Version, resource: Resource) -> bool:
+    """Whether storing `resource` would change nothing but what the server itself sets."""
+    if current.body is None:
+        return False
+    return _content(current.resource()) == _content(resource)
+
+
+_SERVERS_META = frozenset({"versionId", "lastUpdated"})
+
+
+def _content(resource: Resource) -> bytes:
+    meta = {k: v for k, v in (resource.get("meta") or {}).items() if k not in _SERVERS_META}
+    rest = {k: v for k, v in resource.items() if k not in ("meta", "id")}
+    return resource_json.format_sorted({**rest, "meta": meta} if meta else rest)
