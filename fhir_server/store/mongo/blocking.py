@@ -1,0 +1,61 @@
+"""Answers the steps of a read with the blocking client."""
+
+from typing import Any, TypeVar
+
+from pymongo.synchronous.client_session import ClientSession
+from pymongo.synchronous.database import Database
+
+from fhir_server.store.mongo.steps import Document, Find, Step, Steps
+
+R = TypeVar("R")
+
+LONGEST_READ = 5_000
+"""What one step may take, in milliseconds."""
+
+
+def run(steps: Steps[R], database: Database[Document], session: ClientSession | None = None) -> R:
+    """The result of a read, in `session`'s transaction if there is one.
+
+    Raises:
+        PyMongoError: as the driver raises it.
+    """
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(_answer(step, database, session))
+    except StopIteration as finished:
+        result: R = finished.value
+        return result
+
+
+def _answer(
+    step: Step, database: Database[Document], session: ClientSession | None
+) -> list[Document]:
+    collection = database[step.collection]
+    if isinstance(step, Find):
+        return list(collection.find(**find_arguments(step), session=session))
+    return list(
+        collection.aggregate(list(step.pipeline), **aggregate_arguments(step), session=session)
+    )
+
+
+def find_arguments(step: Find) -> dict[str, Any]:
+    """How pymongo is told of a `Find`; one batch, so one round trip, where a limit is."""
+    arguments: dict[str, Any] = {"filter": step.filter, "max_time_ms": LONGEST_READ}
+    if step.projection is not None:
+        arguments["projection"] = step.projection
+    if step.sort:
+        arguments["sort"] = list(step.sort)
+    if step.limit:
+        arguments["limit"] = step.limit
+        arguments["batch_size"] = step.limit + 1
+    if step.hint:
+        arguments["hint"] = step.hint
+    return arguments
+
+
+def aggregate_arguments(step: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"maxTimeMS": LONGEST_READ, "allowDiskUse": False}
+    if step.hint:
+        arguments["hint"] = step.hint
+    return arguments

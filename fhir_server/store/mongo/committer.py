@@ -1,0 +1,285 @@
+"""The one thread of a process that writes: decisions that have arrived commit together.
+
+The counter of the commit order is taken first, which fixes the moment that the decisions
+read and makes every other group, of any process, wait its turn: so what a decision found
+absent is still absent when it commits, and the order has no gap.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from pymongo.errors import PyMongoError
+from pymongo.synchronous.client_session import ClientSession
+from pymongo.synchronous.database import Database
+
+from fhir_server.errors import FhirError, StoreUnavailable, VersionConflict
+from fhir_server.store.mongo.rows import RowBuilder, from_milliseconds, to_milliseconds
+from fhir_server.store.mongo.steps import Document
+from fhir_server.store.mongo.transaction import MongoTransaction
+from fhir_server.store.mongo.transactor import Transactor, take_turn
+from fhir_server.store.protocol import CommittedGroup
+
+_log = logging.getLogger(__name__)
+
+
+class GroupLimits(NamedTuple):
+    """When a group is committed though more decisions wait.
+
+    `queued` bounds the waiting; `patience` is how long, in seconds, a decision may wait
+    for its turn and a group for a database that is away.
+    """
+
+    decisions: int = 256
+    puts: int = 2_000
+    bytes: int = 16 * 1024 * 1024
+    queued: int = 2_000
+    patience: float = 15.0
+
+
+class _Job:
+    """A decision and whom to tell."""
+
+    __slots__ = ("deadline", "decide", "error", "future", "loop", "result")
+
+    def __init__(
+        self,
+        decide: Callable[[MongoTransaction], Any],
+        deadline: float,
+        future: asyncio.Future[Any],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.decide = decide
+        self.deadline = deadline
+        self.future = future
+        self.loop = loop
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def tell(self) -> None:
+        """On the thread that waits; a request that was cancelled is not told."""
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class _MustRunAlone(Exception):
+    """`job` failed after its puts were written: they cannot be taken out of the group."""
+
+    def __init__(self, job: _Job) -> None:
+        super().__init__()
+        self.job = job
+
+
+class Committer:
+    """Runs decisions in groups, each group one transaction."""
+
+    def __init__(
+        self,
+        database: Database[Document],
+        transactor: Transactor,
+        rows: RowBuilder,
+        clock: Callable[[], datetime],
+        limits: GroupLimits,
+    ) -> None:
+        self._database = database
+        self._transactor = transactor
+        self._rows = rows
+        self._clock = clock
+        self._limits = limits
+        self._observers: tuple[Callable[[CommittedGroup], None], ...] = ()
+        self._finished: list[CommittedGroup] = []
+        self._waiting: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._work, name="mongo-committer", daemon=True)
+        self._thread.start()
+
+    def observe(self, observer: Callable[[CommittedGroup], None]) -> None:
+        """Tell `observer` of each group that is committed from now on."""
+        self._observers += (observer,)
+
+    async def commit(self, decide: Callable[[MongoTransaction], Any]) -> Any:
+        """Run `decide` durably; what it returned or raised.
+
+        Raises:
+            StoreUnavailable: the store is away or too busy; nothing was kept.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        job = _Job(decide, time.monotonic() + self._limits.patience, future, loop)
+        with self._changed:
+            if self._is_closed:
+                raise StoreUnavailable("the store is closed")
+            if len(self._waiting) >= self._limits.queued:
+                raise StoreUnavailable("too many changes are waiting")
+            self._waiting.append(job)
+            self._changed.notify()
+        return await future
+
+    def close(self) -> None:
+        """Do what was accepted, then stop."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while jobs := self._take():
+            try:
+                self._commit_group(jobs)
+            except Exception as error:
+                # A fault of the store itself: it must not end the only thread that writes.
+                _log.exception("a group of changes failed")
+                for job in jobs:
+                    job.error = job.error or error
+            _tell(jobs)
+            self._report()
+
+    def _report(self) -> None:
+        """Tell those who count, when whoever waited has been told."""
+        finished, self._finished = self._finished, []
+        for group in finished:
+            for observer in self._observers:
+                try:
+                    observer(group)
+                except Exception:  # counting must not end the only thread that writes
+                    _log.exception("an observer of commits failed")
+
+    def _take(self) -> list[_Job]:
+        """The next group; empty when closed and done."""
+        with self._changed:
+            while not self._waiting and not self._is_closed:
+                self._changed.wait()
+            count = min(len(self._waiting), self._limits.decisions)
+            return [self._waiting.popleft() for _ in range(count)]
+
+    def _commit_group(self, jobs: list[_Job]) -> None:
+        """Commit all of `jobs`, in several transactions where they are too many for one."""
+        remaining = []
+        for job in jobs:
+            if time.monotonic() > job.deadline:
+                job.error = StoreUnavailable("the change waited too long for its turn")
+            elif not job.future.cancelled():
+                remaining.append(job)
+        while remaining:
+            alone: _Job | None = None
+            try:
+                done = self._transact(remaining)
+            except _MustRunAlone as failed:
+                alone, done = failed.job, 0
+                remaining.remove(alone)
+            except StoreUnavailable as error:
+                _fail(remaining, error)
+                return
+            except (FhirError, PyMongoError) as error:
+                if len(remaining) == 1:
+                    _fail(remaining, _own_fault(error))
+                    return
+                # One of them asks what cannot be; each alone shows which.
+                for job in remaining:
+                    self._commit_alone(job)
+                return
+            del remaining[:done]
+            if alone is not None:
+                self._commit_alone(alone)
+
+    def _commit_alone(self, job: _Job) -> None:
+        try:
+            self._transact([job])
+        except _MustRunAlone:
+            # Its error is its answer already; the transaction went with it.
+            return
+        except FhirError as error:
+            job.error = error
+        except PyMongoError as error:
+            job.error = _own_fault(error)
+
+    def _transact(self, jobs: list[_Job]) -> int:
+        """Commit the first of `jobs`, as many as one transaction takes; how many."""
+        begun = time.monotonic()
+        decisions, versions = self._transactor.run(
+            lambda session: self._decide(session, jobs), self._limits.patience
+        )
+        if versions:
+            seconds = time.monotonic() - begun
+            self._finished.append(CommittedGroup(decisions, versions, seconds))
+        return decisions
+
+    def _decide(self, session: ClientSession, jobs: list[_Job]) -> tuple[int, int]:
+        """Run decisions and write what they put: how many, and how many versions."""
+        state = self._database["state"]
+        before = take_turn(state, "commits", session)
+        now = max(to_milliseconds(self._clock()), before["updated"])
+        tx = MongoTransaction(
+            session, self._database, self._rows, from_milliseconds(now), before["sequence"]
+        )
+        done = 0
+        for job in jobs:
+            if len(tx) >= self._limits.puts or tx.bytes >= self._limits.bytes:
+                break
+            _run(tx, job)
+            done += 1
+        if not len(tx):
+            session.abort_transaction()
+            return done, 0
+        tx.write()
+        state.update_one(
+            {"_id": "commits"},
+            {"$set": {"sequence": tx.sequence, "updated": now}},
+            session=session,
+        )
+        return done, len(tx)
+
+
+def _run(tx: MongoTransaction, job: _Job) -> None:
+    """Run one decision; its own errors are its answer, the database's end the group."""
+    job.result = job.error = None
+    tx.begin()
+    try:
+        job.result = job.decide(tx)
+    except Exception as error:
+        job.error = error
+    if tx.failure is not None:
+        raise tx.failure
+    if job.error is not None and not tx.drop():
+        raise _MustRunAlone(job)
+
+
+def _own_fault(error: Exception) -> Exception:
+    if getattr(error, "code", None) in _DUPLICATE_KEY:
+        return VersionConflict("the change collides with what is stored")
+    return error
+
+
+_DUPLICATE_KEY = frozenset({11000, 11001, 65})
+
+
+def _fail(jobs: list[_Job], error: Exception) -> None:
+    for job in jobs:
+        job.error = error
+
+
+def _tell(jobs: list[_Job]) -> None:
+    """Wake whoever waits, each event loop once."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in jobs:
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, told in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_tell_all, told)
+        except RuntimeError:
+            _log.warning("%d changes were committed after their event loop closed", len(told))
+
+
+def _tell_all(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.tell()

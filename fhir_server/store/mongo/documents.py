@@ -1,0 +1,265 @@
+"""Collections and indexes, declared with mongoengine, and the connection to them.
+
+The only module that uses mongoengine: it cannot pass a session, so everything else works
+with pymongo on these collections.
+"""
+
+import itertools
+import threading
+from typing import Any, NamedTuple
+
+import mongoengine
+from mongoengine.fields import (
+    BinaryField,
+    BooleanField,
+    DictField,
+    DynamicField,
+    IntField,
+    ListField,
+    LongField,
+    StringField,
+)
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.errors import CollectionInvalid, ConfigurationError, OperationFailure, PyMongoError
+from pymongo.synchronous.database import Database
+from pymongo.uri_parser import parse_uri
+
+from fhir_server.errors import StoreUnavailable, Unsupported
+from fhir_server.store.mongo.rows import HOT_PATHS
+from fhir_server.store.mongo.steps import Document
+
+SCHEMA_VERSION = 1
+
+_ZSTD = {"wiredTiger": {"configString": "block_compressor=zstd"}}
+_WAIT = 5_000
+_NAMESPACE_EXISTS = 48
+_ALIASES = itertools.count()
+_DECLARING = threading.Lock()
+
+
+def _hot_indexes() -> list[Document]:
+    indexes: list[Document] = []
+    for path in HOT_PATHS:
+        token = ["+hc"] if path.token else []
+        indexes.append(
+            {
+                "name": path.index_name,
+                "fields": [f"+{path.field}", *token, "-hd", "-_id"],
+                "partialFilterExpression": {path.field: {"$exists": True}},
+            }
+        )
+        indexes.append(
+            {
+                "name": f"{path.index_name}_wide",
+                "fields": [f"+{path.field}", "-hd", "-_id"],
+                "partialFilterExpression": {"hw": True},
+            }
+        )
+    return indexes
+
+
+class StoredVersion(mongoengine.DynamicDocument):  # type: ignore[misc]
+    """One version of one resource with its index entries, by commit sequence.
+
+    The hot fields hold what `rows.HOT_PATHS` says; they are scalars so that their
+    indexes give the order.
+    """
+
+    sequence = LongField(primary_key=True)
+    resource_type = StringField(db_field="y", required=True)
+    resource_id = StringField(db_field="k", required=True)
+    version_id = IntField(db_field="v", required=True)
+    last_updated = LongField(db_field="u", required=True)  # milliseconds
+    superseded = LongField(db_field="s", required=True)  # the sequence that did it
+    is_purgeable = BooleanField(db_field="e")  # superseded and still searchable
+    interaction = StringField(db_field="i", choices=("c", "u", "d"), required=True)
+    body = BinaryField(db_field="b")
+    milestone = LongField(db_field="m")  # `last_updated` of every so many
+    index_keys = ListField(StringField(), db_field="x")
+    dates = ListField(DictField(), db_field="d")
+    amounts = ListField(DictField(), db_field="q")
+    strings = ListField(DictField(), db_field="st")
+    texts = ListField(DictField(), db_field="tt")
+
+    meta = {  # noqa: RUF012 - mongoengine reads it from the class
+        "collection": "versions",
+        "auto_create_index": False,
+        "indexes": [
+            {"name": "resource", "fields": ["+y", "+k", "-v"], "unique": True},
+            {"name": "keys", "fields": ["+y", "+x", "+_id"]},
+            {"name": "milestones", "fields": ["+m"], "sparse": True},
+            {
+                "name": "superseded",
+                "fields": ["+s"],
+                "partialFilterExpression": {"e": True},
+            },
+            *_hot_indexes(),
+        ],
+    }
+
+
+class StoredDelivery(mongoengine.DynamicDocument):  # type: ignore[misc]
+    """One version on its way to one sink, with its history."""
+
+    delivery_id = LongField(primary_key=True)
+    sink = StringField(db_field="n", required=True)
+    sequence = LongField(db_field="q", required=True)
+    group = StringField(db_field="g", required=True)
+    state = StringField(db_field="st", required=True)
+    is_open = BooleanField(db_field="o")  # until accepted; then absent
+    due = LongField(db_field="t")  # milliseconds; of a sent one when its lease ends
+    owner = StringField(db_field="w")
+    events = ListField(DynamicField(), db_field="e")
+
+    meta = {  # noqa: RUF012
+        "collection": "deliveries",
+        "auto_create_index": False,
+        "indexes": [
+            {"name": "version", "fields": ["+n", "+q"], "unique": True},
+            {
+                "name": "due",
+                "fields": ["+n", "+st", "+t", "+_id"],
+                "partialFilterExpression": {"o": True},
+            },
+            {
+                "name": "group",
+                "fields": ["+n", "+g", "+q"],
+                "partialFilterExpression": {"o": True},
+            },
+            {
+                "name": "order",
+                "fields": ["+n", "+y", "+k", "+q"],
+                "partialFilterExpression": {"o": True},
+            },
+            {
+                "name": "age",
+                "fields": ["+st", "+a"],
+                "partialFilterExpression": {"o": True},
+            },
+        ],
+    }
+
+
+class StoredState(mongoengine.DynamicDocument):  # type: ignore[misc]
+    """A few named counters: the commit order, the outbox, the schema."""
+
+    name = StringField(primary_key=True)
+
+    meta = {"collection": "state", "auto_create_index": False}  # noqa: RUF012
+
+
+class StoredSession(mongoengine.DynamicDocument):  # type: ignore[misc]
+    """A process's database session and when it last showed life."""
+
+    session_id = DynamicField(primary_key=True)
+    alive = DynamicField(db_field="at")
+
+    meta = {  # noqa: RUF012
+        "collection": "sessions",
+        "auto_create_index": False,
+        "indexes": [{"name": "alive", "fields": ["+at"], "expireAfterSeconds": 3_600}],
+    }
+
+
+_DECLARED = (StoredVersion, StoredDelivery, StoredState, StoredSession)
+
+
+class Connection(NamedTuple):
+    """An open database. `alias` is mongoengine's name for it."""
+
+    url: str
+    alias: str
+    client: MongoClient[Document]
+    database: Database[Document]
+
+    def open_async(self) -> AsyncMongoClient[Document]:
+        """A client of the running event loop; the caller closes it."""
+        return AsyncMongoClient(self.url, **_options())
+
+    def close(self) -> None:
+        mongoengine.disconnect(self.alias)
+
+
+def connect(url: str) -> Connection:
+    """Open the database that `url` names, with its collections and indexes made.
+
+    Raises:
+        StoreUnavailable: it is not there, or is no replica set.
+        Unsupported: it belongs to a newer release.
+        ValueError: `url` is no MongoDB URL, or names no database.
+    """
+    try:
+        name = parse_uri(url)["database"]
+    except (ConfigurationError, PyMongoError) as error:
+        raise ValueError("the store's URL is not a MongoDB URL") from error
+    if not name:
+        raise ValueError("the store's URL names no database: mongodb://host/name?replicaSet=…")
+    alias = f"fhir-server-{next(_ALIASES)}"
+    client = mongoengine.connect(name, alias=alias, host=url, **_options())
+    connection = Connection(url, alias, client, client[name])
+    try:
+        _prepare(connection)
+    except PyMongoError as error:
+        connection.close()
+        raise StoreUnavailable(f"MongoDB: {type(error).__name__}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "serverSelectionTimeoutMS": _WAIT,
+        "connectTimeoutMS": _WAIT,
+        "socketTimeoutMS": 60_000,
+        "uuidRepresentation": "standard",
+        "tz_aware": True,
+        "appname": "fhir-server",
+    }
+
+
+def _prepare(connection: Connection) -> None:
+    hello = connection.client.admin.command("hello")
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        raise StoreUnavailable("MongoDB must be a replica set; one node is enough")
+    state = connection.database["state"]
+    schema = state.find_one({"_id": "schema"})
+    if schema and schema["version"] > SCHEMA_VERSION:
+        raise Unsupported(
+            f"the store has schema {schema['version']}, this release knows {SCHEMA_VERSION}: "
+            "it belongs to a newer release"
+        )
+    existing = set(connection.database.list_collection_names())
+    for declared in _DECLARED:
+        name = declared._meta["collection"]
+        if name not in existing:
+            _create(connection.database, name)
+    # A mongoengine class belongs to one database at a time; its `switch_db` needs a default
+    # connection, which nothing else here wants.
+    with _DECLARING:
+        for declared in _DECLARED:
+            declared._meta["db_alias"] = connection.alias
+            declared._collection = None
+            declared.ensure_indexes()
+            declared._collection = None
+    for name, start in _COUNTERS.items():
+        state.update_one({"_id": name}, {"$setOnInsert": start}, upsert=True)
+
+
+_COUNTERS: dict[str, Document] = {
+    "schema": {"version": SCHEMA_VERSION},
+    "commits": {"sequence": 0, "updated": 0, "purged": 0, "turns": 0},
+    "outbox": {"position": 0, "deliveries": 0, "turns": 0},
+}
+
+
+def _create(database: Database[Document], name: str) -> None:
+    try:
+        database.create_collection(name, storageEngine=_ZSTD)
+    except CollectionInvalid:
+        # Another process made it in between.
+        return
+    except OperationFailure as error:
+        if error.code != _NAMESPACE_EXISTS:
+            raise

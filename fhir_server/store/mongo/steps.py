@@ -1,0 +1,36 @@
+"""Steps: what a read asks of the database, without saying how it is asked.
+
+A read is written once, as a generator that yields what it wants to know and is sent the
+documents. The request path answers it with the asynchronous client, a transaction and the
+outbox with the blocking one.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+Document = dict[str, Any]
+Filter = dict[str, Any]
+R = TypeVar("R")
+
+
+class Find(NamedTuple):
+    """Documents of one collection. `limit` 0 is all."""
+
+    filter: Filter
+    projection: Mapping[str, Any] | None = None
+    sort: Sequence[tuple[str, int]] = ()
+    limit: int = 0
+    hint: str | None = None
+    collection: str = "versions"
+
+
+class Aggregate(NamedTuple):
+    """Documents of a pipeline over one collection."""
+
+    pipeline: Sequence[Mapping[str, Any]]
+    hint: str | None = None
+    collection: str = "versions"
+
+
+Step = Find | Aggregate
+Steps = Generator[Step, list[Document], R]

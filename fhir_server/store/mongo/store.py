@@ -1,0 +1,174 @@
+"""MongoStore: versions of resources in a MongoDB replica set."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TypeVar, cast
+
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.entry import IndexEntries
+from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.core.search.query import Query
+from fhir_server.core.version import Version
+from fhir_server.errors import StoreUnavailable
+from fhir_server.store.mongo import blocking, documents, reads
+from fhir_server.store.mongo.check import Check, check
+from fhir_server.store.mongo.committer import Committer, GroupLimits
+from fhir_server.store.mongo.failures import translated
+from fhir_server.store.mongo.outbox import MongoOutbox
+from fhir_server.store.mongo.purge import purge
+from fhir_server.store.mongo.reindex import reindex
+from fhir_server.store.mongo.rows import RowBuilder
+from fhir_server.store.mongo.search import search
+from fhir_server.store.mongo.steps import Document, Find, Step, Steps
+from fhir_server.store.mongo.transactor import DURABLE, Transactor
+from fhir_server.store.protocol import CommittedGroup, Decision, HistoryQuery, Page
+
+T = TypeVar("T")
+
+
+class MongoStore:
+    """Reads by the asynchronous client on the caller's loop, writes by one thread."""
+
+    def __init__(
+        self,
+        connection: documents.Connection,
+        indexer: Callable[[Resource], IndexEntries],
+        parameters: SearchParameters,
+        now: Callable[[], datetime],
+        limits: GroupLimits,
+    ) -> None:
+        self._connection = connection
+        self._transactor = Transactor(connection)
+        self._rows = RowBuilder(indexer, parameters)
+        self._committer = Committer(connection.database, self._transactor, self._rows, now, limits)
+        self.outbox = MongoOutbox(connection.database, self._transactor, now)
+        self._client: AsyncMongoClient[Document] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
+
+    async def commit(self, decide: Decision[T]) -> T:
+        return cast(T, await self._committer.commit(decide))
+
+    async def read(self, key: ResourceKey) -> Version | None:
+        return await self._run(reads.read(key))
+
+    async def read_many(self, keys: Sequence[ResourceKey]) -> tuple[Version, ...]:
+        return await self._run(reads.read_many(keys))
+
+    async def vread(self, key: ResourceKey, version_id: int) -> Version | None:
+        return await self._run(reads.vread(key, version_id))
+
+    async def history(self, query: HistoryQuery) -> Page:
+        return await self._run(reads.history(query))
+
+    async def search(self, query: Query) -> Page:
+        return await self._run(search(query))
+
+    async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
+        return await self._run(reads.feed(after, limit))
+
+    def observe(self, observer: Callable[[CommittedGroup], None]) -> None:
+        self._committer.observe(observer)
+
+    async def is_ready(self) -> bool:
+        try:
+            with translated():
+                # A write, acknowledged like a commit's: a full disk and a set without a
+                # majority answer everything else.
+                state = self._database()["state"].with_options(write_concern=DURABLE)
+                ready = {"$currentDate": {"at": True}}
+                await asyncio.wait_for(state.update_one({"_id": "ready"}, ready, upsert=True), 5)
+        except (StoreUnavailable, TimeoutError, PyMongoError):
+            return False
+        return True
+
+    async def purge(self, older_than: datetime) -> int:
+        """Drop the index entries of versions superseded before then; how many versions.
+
+        Searches as of a moment before it are gone afterwards; history is not touched.
+        """
+        return await self._run_blocking(lambda: purge(self._connection, older_than))
+
+    async def reindex(self, report: Callable[[int], None] = lambda _: None) -> None:
+        """Compute all index entries anew, beside the work; goes on where it was interrupted.
+
+        `report` is told, on another thread, how far in the commit order it is.
+        """
+        database = self._connection.database
+        await self._run_blocking(lambda: reindex(database, self._rows, report))
+
+    def check(self) -> Check:
+        """What `check-store` says; blocks while it looks at everything."""
+        with translated():
+            return check(self._connection.database, self._rows)
+
+    async def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        await asyncio.to_thread(self._committer.close)
+        await asyncio.to_thread(self._transactor.close)
+        if self._client is not None:
+            await self._client.close()
+        self._connection.close()
+
+    async def _run_blocking(self, work: Callable[[], T]) -> T:
+        def translating() -> T:
+            with translated():
+                return work()
+
+        return await asyncio.to_thread(translating)
+
+    async def _run(self, steps: Steps[T]) -> T:
+        database = self._database()
+        with translated():
+            try:
+                step = next(steps)
+                while True:
+                    step = steps.send(await _answer(step, database))
+            except StopIteration as finished:
+                return cast(T, finished.value)
+
+    def _database(self) -> AsyncDatabase[Document]:
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            # A client belongs to the loop that first used it.
+            self._client, self._loop = self._connection.open_async(), loop
+        return self._client.get_database(
+            self._connection.database.name, read_concern=ReadConcern("majority")
+        )
+
+
+async def _answer(step: Step, database: AsyncDatabase[Document]) -> list[Document]:
+    collection = database[step.collection]
+    if isinstance(step, Find):
+        return await collection.find(**blocking.find_arguments(step)).to_list()
+    cursor = await collection.aggregate(list(step.pipeline), **blocking.aggregate_arguments(step))
+    return await cursor.to_list()
+
+
+def open_mongo(
+    url: str,
+    indexer: Callable[[Resource], IndexEntries],
+    parameters: SearchParameters,
+    now: Callable[[], datetime],
+    *,
+    limits: GroupLimits = GroupLimits(),  # noqa: B008 - immutable
+) -> MongoStore:
+    """The store at `url`: mongodb://host/name?replicaSet=….
+
+    Raises:
+        StoreUnavailable: it is not there, or is no replica set.
+        Unsupported: it belongs to a newer release.
+        ValueError: `url` is not that of a database.
+    """
+    return MongoStore(documents.connect(url), indexer, parameters, now, limits)

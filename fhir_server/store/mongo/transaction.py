@@ -1,0 +1,241 @@
+"""MongoTransaction: what one group of decisions sees and puts, in commit order.
+
+MongoDB has no savepoints, so puts are gathered here and written at the end; what a later
+decision must see of them is answered from memory, and only a search writes them early.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from pymongo import UpdateOne
+from pymongo.errors import PyMongoError
+from pymongo.synchronous.client_session import ClientSession
+from pymongo.synchronous.database import Database
+
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.query import Query
+from fhir_server.core.version import Version
+from fhir_server.errors import VersionConflict
+from fhir_server.store.mongo import blocking, keys, reads
+from fhir_server.store.mongo.rows import MILESTONE, RowBuilder
+from fhir_server.store.mongo.search import search
+from fhir_server.store.mongo.steps import Document, Steps
+from fhir_server.store.protocol import Page
+
+T = TypeVar("T")
+
+_IDENTIFIER = "identifier" + keys.SEPARATOR
+_AT_ONCE = 1_000
+
+
+class _Put:
+    """One version on its way in: its document and what it supersedes."""
+
+    __slots__ = ("document", "predecessor", "version")
+
+    def __init__(self, version: Version, document: Document, predecessor: int) -> None:
+        self.version = version
+        self.document = document
+        self.predecessor = predecessor
+
+
+class MongoTransaction:
+    """A group's transaction; `begin` and `drop` bracket each decision.
+
+    `sequence` is the newest committed one.
+    """
+
+    def __init__(
+        self,
+        session: ClientSession,
+        database: Database[Document],
+        rows: RowBuilder,
+        now: datetime,
+        sequence: int,
+    ) -> None:
+        self._session = session
+        self._database = database
+        self._rows = rows
+        self._now = now
+        self._committed = sequence
+        self._puts: list[_Put] = []
+        self._written = 0
+        self._begun = 0
+        self._latest: dict[ResourceKey, list[_Put]] = {}
+        self._identified: dict[tuple[str, str], list[_Put]] = {}
+        self._read: dict[ResourceKey, Version | None] = {}
+        self.bytes = 0
+        self.failure: PyMongoError | None = None
+
+    @property
+    def now(self) -> datetime:
+        return self._now
+
+    @property
+    def sequence(self) -> int:
+        """The newest, with what was put."""
+        return self._committed + len(self._puts)
+
+    def __len__(self) -> int:
+        return len(self._puts)
+
+    def read(self, key: ResourceKey) -> Version | None:
+        put = self._latest.get(key)
+        if put:
+            return put[-1].version
+        if key not in self._read:
+            self._read[key] = self._run(reads.read(key))
+        return self._read[key]
+
+    def search(self, query: Query) -> Page:
+        self.write()
+        return self._run(search(query, self.sequence))
+
+    def find(
+        self, resource_type: str, identifiers: Iterable[tuple[str | None, str]]
+    ) -> dict[tuple[str | None, str], tuple[ResourceKey, ...]]:
+        exact: dict[str, tuple[str | None, str]] = {}
+        open_ended: dict[str, tuple[str | None, str]] = {}
+        for system, value in dict.fromkeys(identifiers):
+            if system is None:
+                open_ended[f"{_IDENTIFIER}{keys.escape(value)}\x1f"] = (system, value)
+            else:
+                exact[keys.pair("identifier", value, system)] = (system, value)
+        found: dict[tuple[str | None, str], dict[ResourceKey, None]] = {}
+
+        def note(key: ResourceKey, index_key: str) -> None:
+            asked = exact.get(index_key)
+            if asked is not None:
+                found.setdefault(asked, {})[key] = None
+            if open_ended:
+                prefix = index_key[: index_key.rindex(keys.SEPARATOR) + 1]
+                asked = open_ended.get(prefix)
+                if asked is not None:
+                    found.setdefault(asked, {})[key] = None
+
+        for document in self._identified_documents(resource_type, list(exact), list(open_ended)):
+            key = ResourceKey(resource_type, document["k"])
+            if key not in self._latest:
+                for index_key in document["x"]:
+                    if index_key.startswith(_IDENTIFIER):
+                        note(key, index_key)
+        for index_key in self._put_keys(resource_type, exact, open_ended):
+            for put in self._identified[resource_type, index_key]:
+                if self._latest[put.version.key][-1] is put:
+                    note(put.version.key, index_key)
+        return {asked: tuple(sorted(matches)) for asked, matches in found.items()}
+
+    def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
+        found: tuple[Version, ...] = ()
+        if after < self._committed:
+            found = self._run(reads.changes(after, self._committed, resource_types))
+        wanted = frozenset(resource_types)
+        behind = self._puts[max(0, after - self._committed) :]
+        return self.sequence, (
+            *found,
+            *(put.version for put in behind if put.version.key.resource_type in wanted),
+        )
+
+    def put(self, version: Version, resource: Resource | None) -> None:
+        if version.last_updated != self._now:
+            raise ValueError(f"{version.key}: last_updated is not the transaction's now")
+        if (resource is None) != version.is_deletion:
+            raise ValueError(f"{version.key}: a version has a resource unless it is a deletion")
+        predecessor = self._check_succession(version)
+        document = self._rows.to_document(version, resource)
+        sequence = self.sequence + 1
+        document["_id"] = sequence
+        if sequence % MILESTONE == 0:
+            document["m"] = document["u"]
+        put = _Put(version._replace(sequence=sequence), document, predecessor)
+        self._puts.append(put)
+        self.bytes += len(version.body or b"")
+        self._latest.setdefault(version.key, []).append(put)
+        for index_key in document["x"]:
+            if index_key.startswith(_IDENTIFIER):
+                self._identified.setdefault((version.key.resource_type, index_key), []).append(put)
+
+    def begin(self) -> None:
+        """A decision starts here."""
+        self._begun = len(self._puts)
+
+    def drop(self) -> bool:
+        """Forget what the decision put; False when some of it is already written."""
+        if self._written > self._begun:
+            return False
+        for put in reversed(self._puts[self._begun :]):
+            key = put.version.key
+            self._latest[key].pop()
+            if not self._latest[key]:
+                del self._latest[key]
+            for index_key in put.document["x"]:
+                if index_key.startswith(_IDENTIFIER):
+                    self._identified[key.resource_type, index_key].pop()
+        del self._puts[self._begun :]
+        return True
+
+    def write(self) -> None:
+        """Write what was put and is not written yet, all at once."""
+        waiting = self._puts[self._written :]
+        if not waiting:
+            return
+        first = waiting[0].version.sequence
+        superseding: list[UpdateOne] = []
+        for put in waiting:
+            change = {"s": put.version.sequence, "e": True}
+            if put.predecessor >= first:
+                waiting[put.predecessor - first].document.update(change)
+            elif put.predecessor:
+                superseding.append(UpdateOne({"_id": put.predecessor}, {"$set": change}))
+        versions = self._database["versions"]
+        if superseding:
+            versions.bulk_write(superseding, ordered=False, session=self._session)
+        versions.insert_many([put.document for put in waiting], session=self._session)
+        self._written = len(self._puts)
+
+    def _check_succession(self, version: Version) -> int:
+        """The sequence of the version before `version`; 0 for a first one."""
+        if version.version_id == 1:
+            # Not looked up: the unique index knows, and most versions are first ones.
+            if self._latest.get(version.key) or self._read.get(version.key):
+                raise VersionConflict(f"{version.key} exists already")
+            return 0
+        current = self.read(version.key)
+        if current is None or current.version_id != version.version_id - 1:
+            raise VersionConflict(f"{version.key} has another current version")
+        return current.sequence
+
+    def _identified_documents(
+        self, resource_type: str, exact: Sequence[str], open_ended: Sequence[str]
+    ) -> list[Document]:
+        found: list[Document] = []
+        for start in range(0, len(exact), _AT_ONCE):
+            wanted: Any = {"$in": exact[start : start + _AT_ONCE]}
+            found += self._run(reads.with_key(resource_type, wanted))
+        for prefix in open_ended:
+            bounds = {"$elemMatch": keys.starting_with(prefix)}
+            found += self._run(reads.with_key(resource_type, bounds))
+        return found
+
+    def _put_keys(
+        self, resource_type: str, exact: Iterable[str], open_ended: Sequence[str] | dict[str, Any]
+    ) -> set[str]:
+        """The identifiers among what was put that are asked for."""
+        found = {key for key in exact if (resource_type, key) in self._identified}
+        if open_ended:
+            found.update(
+                key
+                for put_type, key in self._identified
+                if put_type == resource_type and key[: key.rindex(keys.SEPARATOR) + 1] in open_ended
+            )
+        return found
+
+    def _run(self, steps: Steps[T]) -> T:
+        try:
+            return blocking.run(steps, self._database, self._session)
+        except PyMongoError as error:
+            # Noted, for a decision might catch it: the transaction is over either way.
+            self.failure = error
+            raise

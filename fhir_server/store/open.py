@@ -1,0 +1,84 @@
+"""From a URL to a store: the scheme says which."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.entry import IndexEntries
+from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.store.protocol import Outbox, Store
+from fhir_server.store.sqlite.store import SqliteStore
+
+_MEMORY = ":memory:"
+
+
+class Findings(Protocol):
+    """What a check has looked at, by kind, and what is wrong; no resource's content."""
+
+    @property
+    def counts(self) -> dict[str, int]: ...
+
+    @property
+    def faults(self) -> tuple[str, ...]: ...
+
+
+class OpenStore(Store, Protocol):
+    """A store with its outbox, and what keeps it in order."""
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    async def purge(self, older_than: datetime) -> int:
+        """Forget how to search as of moments before `older_than`; how many versions it was.
+
+        The versions stay, for reads and history. A page link from before then has expired.
+        """
+        ...
+
+    def check(self) -> Findings:
+        """Whether versions, index entries and outbox agree; blocks, and reads everything."""
+        ...
+
+
+def open_store(
+    url: str,
+    indexer: Callable[[Resource], IndexEntries],
+    parameters: SearchParameters,
+    now: Callable[[], datetime],
+) -> OpenStore:
+    """Open the store that `url` names; an SQLite file is made if it is not there.
+
+    ``sqlite:///./data/fhir.db`` is relative, ``sqlite:////var/lib/fhir.db`` absolute,
+    ``sqlite:///:memory:`` gone with the process. ``mongodb://host/name?replicaSet=…`` is a
+    database of a MongoDB replica set.
+
+    Raises:
+        ValueError: no store has this scheme, or the URL names no file.
+        Unsupported: the file belongs to a newer release, or to another program.
+        StoreUnavailable: it cannot be opened.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        return SqliteStore(sqlite_path(url), indexer, parameters, now)
+    if scheme in ("mongodb", "mongodb+srv"):
+        # Imported when it is asked for: its drivers are large, and most need but a file.
+        from fhir_server.store.mongo.store import open_mongo
+
+        return open_mongo(url, indexer, parameters, now)
+    raise ValueError(f"no store is known by the scheme {scheme!r}; use sqlite:///… or mongodb://…")
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file that an ``sqlite://`` URL names; None is the memory.
+
+    Raises:
+        ValueError: it names none, or another machine.
+    """
+    parts = urlsplit(url)
+    name = unquote(parts.path.removeprefix("/"))
+    if parts.scheme != "sqlite" or parts.netloc or not name or parts.query or parts.fragment:
+        raise ValueError("a SQLite store is written sqlite:///file, sqlite:////folder/file")
+    return None if name == _MEMORY else Path(name)

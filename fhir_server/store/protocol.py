@@ -1,0 +1,269 @@
+"""Store, Transaction, Outbox: the only doors to storage.
+
+Every change goes through `Store.commit` with a *decision*: a plain function of a
+`Transaction` that reads what it depends on and puts versions. Decisions that arrive
+together are committed together; each succeeds or fails alone, and may run again, so
+it has no effect but its puts. The committed versions, in order, are the outbox's
+events: a change and the news of it are one write.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, Protocol, TypeVar
+
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.query import Cursor, Query
+from fhir_server.core.version import Version
+
+T = TypeVar("T")
+
+Decision = Callable[["Transaction"], T]
+
+
+class Page(NamedTuple):
+    """One page of a search. `next` is None on the last; `total` where it was asked for."""
+
+    versions: tuple[Version, ...]
+    as_of: int
+    next: Cursor | None = None
+    total: int | None = None
+
+
+class HistoryQuery(NamedTuple):
+    """Which versions: of one resource, one type, or all; newest first.
+
+    `since` and `at` bound `last_updated`; `before` is the sequence the previous page
+    ended at; `as_of` binds the pages to one moment.
+    """
+
+    resource_type: str | None = None
+    resource_id: str | None = None
+    since: datetime | None = None
+    at: datetime | None = None
+    count: int = 50  # type: ignore[assignment]  # FHIR's word; nobody counts in a query
+    before: int | None = None
+    as_of: int | None = None
+
+
+class Transaction(Protocol):
+    """What a decision sees: the committed state and what was put before it."""
+
+    @property
+    def now(self) -> datetime:
+        """The commit's time: UTC, whole milliseconds, never before a stored version's.
+
+        So the order of `last_updated` and of the commit sequence never disagree.
+        """
+        ...
+
+    def read(self, key: ResourceKey) -> Version | None:
+        """The current version (it may be a deletion), or None for what never was."""
+        ...
+
+    def search(self, query: Query) -> Page: ...
+
+    def find(
+        self, resource_type: str, identifiers: Iterable[tuple[str | None, str]]
+    ) -> dict[tuple[str | None, str], tuple[ResourceKey, ...]]:
+        """Current resources by identifier `(system, value)`, many at once.
+
+        A system of None is any. An identifier that nothing has is not in the answer.
+        """
+        ...
+
+    def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
+        """The newest sequence and the versions of these types behind `after`, oldest first.
+
+        Lets a reader keep a view of a few types (who has which device) current at the
+        price of one look-up a commit. Sees what was put before in this commit.
+        """
+        ...
+
+    def put(self, version: Version, resource: Resource | None) -> None:
+        """Store `version` with its index entries; `resource` is its parsed body.
+
+        `version` must follow the version that `read` gives.
+        """
+        ...
+
+
+class CommittedGroup(NamedTuple):
+    """What one group commit was: for whoever counts, not for whoever asked.
+
+    `seconds` is from its first decision until it was durable.
+    """
+
+    decisions: int
+    versions: int
+    seconds: float
+
+
+class Store(Protocol):
+    """Versions of resources, in one commit order."""
+
+    async def commit(self, decide: Decision[T]) -> T:
+        """Run `decide` and make its puts durable; its answer, or what it raised.
+
+        Raises:
+            StoreUnavailable: the store is away, or too busy; nothing was kept.
+        """
+        ...
+
+    async def read(self, key: ResourceKey) -> Version | None:
+        """The current version (it may be a deletion), or None for what never was."""
+        ...
+
+    async def read_many(self, keys: Sequence[ResourceKey]) -> tuple[Version, ...]:
+        """The current versions of those that exist and are not deleted."""
+        ...
+
+    async def vread(self, key: ResourceKey, version_id: int) -> Version | None: ...
+
+    async def history(self, query: HistoryQuery) -> Page:
+        """Versions newest first; `Page.next.sequence` goes into `HistoryQuery.before`."""
+        ...
+
+    async def search(self, query: Query) -> Page:
+        """One page of matches.
+
+        Raises:
+            TooCostly: it looked at more than one request may.
+        """
+        ...
+
+    async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
+        """Versions in commit order behind sequence `after`, deletions included."""
+        ...
+
+    def observe(self, observer: Callable[[CommittedGroup], None]) -> None:
+        """Tell `observer` of each group that is committed from now on.
+
+        It is called on the thread that commits, when those who waited have been told: it is
+        short and raises nothing.
+        """
+        ...
+
+    async def is_ready(self) -> bool:
+        """Whether a commit would work now."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let go of everything."""
+        ...
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands.
+
+    queued -> sent while a worker holds the lease -> accepted; back to queued on a
+    deferral; parked when the receiver rejected it or it was tried too often;
+    superseded when a newer version went out before a parked one was retried.
+    """
+
+    QUEUED = "queued"
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    PARKED = "parked"
+    SUPERSEDED = "superseded"
+
+
+class Delivery(NamedTuple):
+    """One version on its way to one sink.
+
+    `group` is what the sink sends together (a patient's day); `attempts` counts the
+    claims; `reason` is why it was deferred or parked, free of patient data.
+    """
+
+    delivery_id: int
+    sink: str
+    sequence: int
+    key: ResourceKey
+    version_id: int
+    group: str
+    state: DeliveryState
+    attempts: int
+    due: datetime
+    queued_at: datetime
+    changed_at: datetime
+    reason: str = ""
+    receipt: str = ""
+
+
+class Routed(NamedTuple):
+    """A sink that wants a version, and the group it sends it in."""
+
+    sink: str
+    group: str
+
+
+class Outbox(Protocol):
+    """Deliveries: made from the commit order, claimed under a lease, kept as a ledger.
+
+    Plain blocking calls, safe from any thread: the delivery path is not on the loop.
+    """
+
+    def fan_out(self, route: Callable[[Version], Sequence[Routed]], limit: int) -> int:
+        """Make deliveries for the versions not yet looked at, once each; how many versions.
+
+        `route` may call `read`: what a deletion was about is in the version before it.
+        """
+        ...
+
+    def claim(self, sink: str, owner: str, lease: float, limit: int) -> tuple[Delivery, ...]:
+        """Deliveries of one group that are due, leased for `lease` seconds.
+
+        A version is not claimed while an earlier one of the same resource is queued or
+        sent to the same sink. A lease that ran out makes the delivery claimable again.
+        """
+        ...
+
+    def acknowledge(self, deliveries: Sequence[Delivery], owner: str, receipt: str) -> None:
+        """Delivered. A worker whose lease was taken over changes nothing."""
+        ...
+
+    def defer(self, deliveries: Sequence[Delivery], owner: str, delay: float, reason: str) -> None:
+        """Not now; due again in `delay` seconds."""
+        ...
+
+    def park(self, deliveries: Sequence[Delivery], owner: str, reason: str) -> None:
+        """Not without a person; `retry` brings it back."""
+        ...
+
+    def retry(self, delivery_ids: Sequence[int]) -> int:
+        """Queue parked deliveries again, now; those overtaken become superseded."""
+        ...
+
+    def list(
+        self, sink: str | None, states: Sequence[DeliveryState], limit: int, after: int
+    ) -> tuple[Delivery, ...]: ...
+
+    def show(self, delivery_id: int) -> tuple[Delivery, tuple["DeliveryEvent", ...]] | None: ...
+
+    def counts(self) -> dict[tuple[str, DeliveryState], int]:
+        """Deliveries by sink and state."""
+        ...
+
+    def version(self, delivery: Delivery) -> Version:
+        """The version to be delivered."""
+        ...
+
+    def read(self, key: ResourceKey, version_id: int | None = None) -> Version | None:
+        """That version, by default the current one; None for what never was.
+
+        What a sink sends along: the Patient of an Observation, the state before a change.
+        """
+        ...
+
+    def oldest_due(self) -> datetime | None:
+        """When the oldest waiting delivery was queued: the outbox's age."""
+        ...
+
+
+class DeliveryEvent(NamedTuple):
+    """One line of a delivery's history."""
+
+    at: datetime
+    state: DeliveryState
+    detail: str

@@ -1,0 +1,249 @@
+"""Deliveries as rows: plain functions of a connection, for the outbox and for checks.
+
+Whoever changes something runs inside a commit. Times are milliseconds since 1970.
+"""
+
+# ruff: noqa: S608 - put together from constants; every value is bound
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.version import Version
+from fhir_server.store.protocol import Delivery, DeliveryEvent, DeliveryState, Routed
+from fhir_server.store.sqlite import versions
+from fhir_server.store.sqlite.layout import insert_rows
+from fhir_server.store.sqlite.versions import instant
+
+STATES = tuple(DeliveryState)
+QUEUED, SENT, ACCEPTED, PARKED, SUPERSEDED = range(5)
+
+_SELECT = """SELECT d.id, s.name, d.seq, t.name, r.id, v.version_id, d."group", d.state,
+    d.attempts, d.due, d.queued_at, d.changed_at, d.reason, d.receipt
+FROM delivery d
+CROSS JOIN sink s ON s.id = d.sink
+CROSS JOIN version v ON v.seq = d.seq
+CROSS JOIN resource r ON r.key = d.resource
+CROSS JOIN type t ON t.id = r.type"""
+
+# No earlier version of the same resource is on its way to the same sink.
+_IN_ORDER = """NOT EXISTS (
+    SELECT 1 FROM delivery e WHERE e.sink = d.sink AND e.resource = d.resource
+    AND e.seq < d.seq AND e.state < 2)"""
+
+
+def state_number(state: DeliveryState) -> int:
+    return STATES.index(state)
+
+
+def from_row(row: Sequence[Any]) -> Delivery:
+    number, sink, seq, resource_type, resource_id, version_id, group, state, attempts, *rest = row
+    due, queued_at, changed_at, reason, receipt = rest
+    return Delivery(
+        number,
+        sink,
+        seq,
+        ResourceKey(resource_type, resource_id),
+        version_id,
+        group,
+        STATES[state],
+        attempts,
+        instant(due),
+        instant(queued_at),
+        instant(changed_at),
+        reason,
+        receipt,
+    )
+
+
+def position(connection: sqlite3.Connection) -> int:
+    """The sequence up to which deliveries were made."""
+    return versions.meta(connection, "outbox_position")
+
+
+def fan_out(
+    connection: sqlite3.Connection,
+    now: int,
+    expected: int,
+    routed: Sequence[tuple[Version, Sequence[Routed]]],
+) -> bool:
+    """Make deliveries of versions and go on behind them; False if another has done so."""
+    moved = connection.execute(
+        "UPDATE meta SET value = ? WHERE name = 'outbox_position' AND value = ?",
+        (routed[-1][0].sequence, expected),
+    )
+    if not moved.rowcount:
+        return False
+    sinks = {name: _intern_sink(connection, name) for _, wanted in routed for name, _ in wanted}
+    before: int = connection.execute("SELECT coalesce(max(id), 0) FROM delivery").fetchone()[0]
+    rows = [
+        (sinks[sink], version.sequence, group, QUEUED, now)
+        for version, wanted in routed
+        for sink, group in wanted
+    ]
+    connection.execute(
+        'INSERT INTO delivery (sink, seq, resource, "group", state, attempts, due, queued_at, '
+        "changed_at, owner, reason, receipt) "
+        "SELECT j.value ->> 0, j.value ->> 1, v.resource, j.value ->> 2, 0, 0, j.value ->> 4, "
+        "j.value ->> 4, j.value ->> 4, '', '', '' "
+        "FROM json_each(?) j CROSS JOIN version v ON v.seq = j.value ->> 1 ORDER BY j.key",
+        (json.dumps(rows),),
+    )
+    _note(connection, now, _ids(connection, "id > ?", (before,)), QUEUED, "")
+    return True
+
+
+def due_group(connection: sqlite3.Connection, now: int, sink: str) -> tuple[int, str] | None:
+    """The sink's id and the group of its first delivery that may be claimed."""
+    row = connection.execute(
+        'SELECT d.sink, d."group" FROM sink s '
+        "CROSS JOIN delivery d INDEXED BY delivery_due ON d.sink = s.id "
+        f"WHERE s.name = ? AND d.state < 2 AND d.due <= ? AND {_IN_ORDER} "
+        "ORDER BY d.due, d.id LIMIT 1",
+        (sink, now),
+    ).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+def claim(
+    connection: sqlite3.Connection, now: int, sink: str, owner: str, lease: int, limit: int
+) -> tuple[Delivery, ...]:
+    """Take deliveries of one group; their state and lease say so at once."""
+    found = due_group(connection, now, sink)
+    if found is None:
+        return ()
+    ids = _ids(
+        connection,
+        'd.sink = ? AND d."group" = ? AND d.state < 2 AND d.due <= ? '
+        f"AND {_IN_ORDER} ORDER BY d.seq LIMIT ?",
+        (*found, now, limit),
+    )
+    connection.execute(
+        "UPDATE delivery SET state = 1, attempts = attempts + 1, due = ?, owner = ?, "
+        "changed_at = ? WHERE id IN (SELECT value FROM json_each(?))",
+        (now + lease, owner, now, json.dumps(ids)),
+    )
+    _note(connection, now, ids, SENT, owner)
+    return _load(connection, ids)
+
+
+def settle(
+    connection: sqlite3.Connection,
+    now: int,
+    ids: Iterable[int],
+    owner: str,
+    state: int,
+    due: int,
+    reason: str,
+    receipt: str,
+) -> None:
+    """Say what became of what `owner` has claimed; what another has taken over stays."""
+    held = _ids(
+        connection,
+        "d.id IN (SELECT value FROM json_each(?)) AND d.state = 1 AND d.owner = ?",
+        (json.dumps(list(ids)), owner),
+    )
+    connection.execute(
+        "UPDATE delivery SET state = ?, due = ?, changed_at = ?, owner = '', reason = ?, "
+        "receipt = ? WHERE id IN (SELECT value FROM json_each(?))",
+        (state, due, now, reason, receipt, json.dumps(held)),
+    )
+    _note(connection, now, held, state, receipt if state == ACCEPTED else reason)
+
+
+def retry(connection: sqlite3.Connection, now: int, ids: Iterable[int]) -> int:
+    """Queue parked deliveries again; how many. Those a newer version overtook are superseded."""
+    parked = _ids(
+        connection,
+        "d.id IN (SELECT value FROM json_each(?)) AND d.state = 3",
+        (json.dumps(list(ids)),),
+    )
+    overtaken = _ids(
+        connection,
+        "d.id IN (SELECT value FROM json_each(?)) AND EXISTS (SELECT 1 FROM delivery e "
+        "WHERE e.sink = d.sink AND e.resource = d.resource AND e.seq > d.seq "
+        "AND e.state IN (1, 2))",
+        (json.dumps(parked),),
+    )
+    lost = frozenset(overtaken)
+    queued = [number for number in parked if number not in lost]
+    for chosen, state, detail in (
+        (overtaken, SUPERSEDED, "a newer version went out before"),
+        (queued, QUEUED, "queued again"),
+    ):
+        connection.execute(
+            "UPDATE delivery SET state = ?, due = ?, changed_at = ?, owner = '' "
+            "WHERE id IN (SELECT value FROM json_each(?))",
+            (state, now, now, json.dumps(chosen)),
+        )
+        _note(connection, now, chosen, state, detail)
+    return len(queued)
+
+
+def find(
+    connection: sqlite3.Connection,
+    sink: str | None,
+    states: Sequence[DeliveryState],
+    limit: int,
+    after: int,
+) -> tuple[Delivery, ...]:
+    """Deliveries by id."""
+    where, values = "d.id > ?", [after]
+    if sink is not None:
+        row = connection.execute("SELECT id FROM sink WHERE name = ?", (sink,)).fetchone()
+        if row is None:
+            return ()
+        where += " AND d.sink = ?"
+        values.append(row[0])
+    if states:
+        where += f" AND d.state IN ({','.join('?' * len(states))})"
+        values += map(state_number, states)
+    rows = connection.execute(
+        f"{_SELECT} WHERE {where} ORDER BY d.id LIMIT ?", (*values, limit)
+    ).fetchall()
+    return tuple(map(from_row, rows))
+
+
+def show(
+    connection: sqlite3.Connection, number: int
+) -> tuple[Delivery, tuple[DeliveryEvent, ...]] | None:
+    found = _load(connection, [number])
+    if not found:
+        return None
+    events = connection.execute(
+        "SELECT at, state, detail FROM delivery_event WHERE delivery = ? ORDER BY id", (number,)
+    ).fetchall()
+    return found[0], tuple(
+        DeliveryEvent(instant(at), STATES[state], detail) for at, state, detail in events
+    )
+
+
+def _load(connection: sqlite3.Connection, ids: Sequence[int]) -> tuple[Delivery, ...]:
+    rows = connection.execute(
+        f"{_SELECT} WHERE d.id IN (SELECT value FROM json_each(?)) ORDER BY d.seq",
+        (json.dumps(ids),),
+    ).fetchall()
+    return tuple(map(from_row, rows))
+
+
+def _ids(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[int]:
+    rows = connection.execute(f"SELECT d.id FROM delivery d WHERE {where}", values).fetchall()
+    return [row[0] for row in rows]
+
+
+def _note(
+    connection: sqlite3.Connection, now: int, ids: Iterable[int], state: int, detail: str
+) -> None:
+    insert_rows(
+        connection,
+        "delivery_event",
+        [value for number in ids for value in (number, now, state, detail)],
+    )
+
+
+def _intern_sink(connection: sqlite3.Connection, name: str) -> int:
+    connection.execute("INSERT OR IGNORE INTO sink (name) VALUES (?)", (name,))
+    found: int = connection.execute("SELECT id FROM sink WHERE name = ?", (name,)).fetchone()[0]
+    return found

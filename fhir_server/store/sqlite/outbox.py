@@ -1,0 +1,136 @@
+"""The outbox: deliveries made from the commit order, claimed under a lease, kept as a ledger.
+
+Changes run as work of the committer, so they share its group commits and never wait for
+its lock; reads have connections of their own.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.version import Version
+from fhir_server.store.protocol import Delivery, DeliveryEvent, DeliveryState, Routed
+from fhir_server.store.sqlite import ledger, versions
+from fhir_server.store.sqlite.committer import Committer, statement
+from fhir_server.store.sqlite.ledger import STATES, state_number
+from fhir_server.store.sqlite.reader import Readers
+
+T = TypeVar("T")
+
+
+class SqliteOutbox:
+    """Blocking; any thread may use it."""
+
+    def __init__(self, readers: Readers, committer: Committer, now: Callable[[], datetime]) -> None:
+        self._readers = readers
+        self._committer = committer
+        self._now = now
+
+    def fan_out(self, route: Callable[[Version], Sequence[Routed]], limit: int) -> int:
+        """Make deliveries for the versions not yet looked at, once each; how many versions.
+
+        Routing happens outside the commit. If another worker was faster, nothing is made
+        and the answer is 0: there is more to look at, but not from here.
+        """
+
+        def look(connection: sqlite3.Connection) -> tuple[int, tuple[Version, ...]]:
+            position = ledger.position(connection)
+            return position, versions.changes(connection, position, limit)
+
+        position, found = self._readers.bounded(look)
+        if not found:
+            return 0
+        routed = [(version, tuple(route(version))) for version in found]
+        moved: bool = self._change(
+            lambda connection, now: ledger.fan_out(connection, now, position, routed)
+        )
+        return len(found) if moved else 0
+
+    def claim(self, sink: str, owner: str, lease: float, limit: int) -> tuple[Delivery, ...]:
+        """Deliveries of one group that are due, leased for `lease` seconds."""
+        now = versions.milliseconds(self._now())
+        # Asked for outside the commit: workers ask often, and mostly for nothing.
+        if not self._readers.bounded(lambda c: ledger.due_group(c, now, sink)):
+            return ()
+        return self._change(
+            lambda connection, at: ledger.claim(
+                connection, at, sink, owner, round(lease * 1000), limit
+            )
+        )
+
+    def acknowledge(self, deliveries: Sequence[Delivery], owner: str, receipt: str) -> None:
+        self._settle(deliveries, owner, DeliveryState.ACCEPTED, receipt=receipt)
+
+    def defer(self, deliveries: Sequence[Delivery], owner: str, delay: float, reason: str) -> None:
+        self._settle(
+            deliveries, owner, DeliveryState.QUEUED, reason=reason, delay=round(delay * 1000)
+        )
+
+    def park(self, deliveries: Sequence[Delivery], owner: str, reason: str) -> None:
+        self._settle(deliveries, owner, DeliveryState.PARKED, reason=reason)
+
+    def retry(self, delivery_ids: Sequence[int]) -> int:
+        """Queue parked deliveries again, now; those overtaken become superseded."""
+        return self._change(lambda c, now: ledger.retry(c, now, delivery_ids))
+
+    def list(
+        self, sink: str | None, states: Sequence[DeliveryState], limit: int, after: int
+    ) -> tuple[Delivery, ...]:
+        """By id, behind the id `after`; no state given is any."""
+        return self._readers.bounded(lambda c: ledger.find(c, sink, states, limit, after))
+
+    def show(self, delivery_id: int) -> tuple[Delivery, tuple[DeliveryEvent, ...]] | None:
+        return self._readers.bounded(lambda c: ledger.show(c, delivery_id))
+
+    def counts(self) -> dict[tuple[str, DeliveryState], int]:
+        def count(connection: sqlite3.Connection) -> list[Any]:
+            return connection.execute(
+                "SELECT s.name, d.state, count(*) FROM delivery d "
+                "JOIN sink s ON s.id = d.sink GROUP BY d.sink, d.state"
+            ).fetchall()
+
+        return {(sink, STATES[state]): n for sink, state, n in self._readers.bounded(count)}
+
+    def version(self, delivery: Delivery) -> Version:
+        found = self._readers.point(lambda c: versions.load(c, [delivery.sequence]))
+        return found[0]
+
+    def read(self, key: ResourceKey, version_id: int | None = None) -> Version | None:
+        if version_id is None:
+            return self._readers.point(lambda c: versions.read(c, key))
+        number = version_id
+        return self._readers.point(lambda c: versions.vread(c, key, number))
+
+    def oldest_due(self) -> datetime | None:
+        row = self._readers.point(
+            lambda c: c.execute(
+                "SELECT queued_at FROM delivery WHERE state < 2 ORDER BY queued_at LIMIT 1"
+            ).fetchone()
+        )
+        return None if row is None else versions.instant(row[0])
+
+    def _settle(
+        self,
+        deliveries: Sequence[Delivery],
+        owner: str,
+        state: DeliveryState,
+        *,
+        reason: str = "",
+        receipt: str = "",
+        delay: int = 0,
+    ) -> None:
+        ids = [delivery.delivery_id for delivery in deliveries]
+        self._change(
+            lambda connection, now: ledger.settle(
+                connection, now, ids, owner, state_number(state), now + delay, reason, receipt
+            )
+        )
+
+    def _change(self, execute: Callable[[sqlite3.Connection, int], T]) -> T:
+        """Run `execute` with the time, in milliseconds, in a commit; its answer."""
+        result: T = self._committer.commit_blocking(
+            statement(lambda c: execute(c, versions.milliseconds(self._now())))
+        )
+        return result

@@ -1,0 +1,163 @@
+"""Reading: short work at once on the event loop, longer work on a thread, never without end.
+
+A hop to a thread costs more than a point read takes. So everything starts inline; what
+is not done within a budget is interrupted and run again in a pool.
+"""
+
+import asyncio
+import math
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+from fhir_server.errors import StoreUnavailable, TooCostly
+from fhir_server.store.sqlite.connection import is_interrupted, translated
+
+T = TypeVar("T")
+
+# How often a statement asks for the time: about every 20 microseconds' worth of steps.
+_STEPS = 1_000
+
+
+class ReadLimits(NamedTuple):
+    """Seconds: what may be done on the event loop, in a decision, and by one request at all.
+
+    All writers wait for a decision. `waiting` bounds the requests that wait for a thread.
+    """
+
+    inline: float = 0.002
+    decision: float = 3.0
+    total: float = 15.0
+    threads: int = 2
+    waiting: int = 100
+
+
+class Clocked:
+    """A connection whose statements are interrupted at a deadline."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._deadline = math.inf
+        connection.set_progress_handler(self._is_late, _STEPS)
+
+    def run(self, work: Callable[[sqlite3.Connection], T], seconds: float) -> T:
+        """`work` on one snapshot of the file.
+
+        Raises:
+            TooCostly: it took longer.
+        """
+        self._deadline = time.monotonic() + seconds
+        connection = self.connection
+        try:
+            connection.execute("BEGIN")
+            return work(connection)
+        except sqlite3.OperationalError as error:
+            raise _too_costly(error) from None
+        finally:
+            self._deadline = math.inf
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
+
+
+def limited(
+    connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], seconds: float
+) -> T:
+    """`work` within the transaction that a connection is in.
+
+    Raises:
+        TooCostly: it took longer than `seconds`; the transaction goes on.
+    """
+    deadline = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        return work(connection)
+    except sqlite3.OperationalError as error:
+        raise _too_costly(error) from None
+    finally:
+        connection.set_progress_handler(None, _STEPS)
+
+
+def _too_costly(error: sqlite3.OperationalError) -> Exception:
+    if is_interrupted(error):
+        return TooCostly("the search takes longer than one request may")
+    return error
+
+
+class Readers:
+    """The reading connections of a store; any thread may use it."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], limits: ReadLimits) -> None:
+        self._connect = connect
+        self._limits = limits
+        self._idle: deque[Clocked] = deque()
+        self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="sqlite-reader")
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._long = 0
+
+    def point(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """A read of a few rows: inline, in whichever thread asks."""
+        clocked = self._take()
+        try:
+            with translated():
+                return work(clocked.connection)
+        finally:
+            self._give_back(clocked)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Work of unknown length; it must be safe to run twice.
+
+        Raises:
+            TooCostly: it took longer than one request may.
+            StoreUnavailable: too many others wait for a thread.
+        """
+        try:
+            return self.bounded(work, self._limits.inline)
+        except TooCostly:
+            if self._long >= self._limits.waiting:
+                raise StoreUnavailable("too many long searches are waiting") from None
+            self._long += 1
+            try:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._pool, self.bounded, work)
+            finally:
+                self._long -= 1
+
+    def bounded(self, work: Callable[[sqlite3.Connection], T], seconds: float | None = None) -> T:
+        """`work` on a snapshot, in the calling thread, within `seconds` (or a request's limit)."""
+        clocked = self._take()
+        try:
+            with translated():
+                return clocked.run(work, self._limits.total if seconds is None else seconds)
+        finally:
+            self._give_back(clocked)
+
+    def close(self) -> None:
+        """Wait for what is running, then close every connection."""
+        with self._lock:
+            self._is_closed = True
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        while self._idle:
+            self._idle.pop().connection.close()
+
+    def _take(self) -> Clocked:
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Clocked(self._connect())
+
+    def _give_back(self, clocked: Clocked) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._idle.append(clocked)
+                return
+        clocked.connection.close()

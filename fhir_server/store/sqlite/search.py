@@ -1,0 +1,162 @@
+"""Running a search: where to begin, in which order to read, and the page that comes out."""
+
+# ruff: noqa: S608 - put together from constants; every value is bound
+
+import sqlite3
+from collections.abc import Sequence
+
+from fhir_server.core.search.parameter import SearchType
+from fhir_server.core.search.query import Criterion, Cursor, Query, Total
+from fhir_server.store.protocol import Page
+from fhir_server.store.sqlite import order, versions
+from fhir_server.store.sqlite.criteria import Criteria, Drive
+from fhir_server.store.sqlite.moment import find_moment
+from fhir_server.store.sqlite.names import Cache, Names
+from fhir_server.store.sqlite.order import CursorValue
+from fhir_server.store.sqlite.sql import TRUE, fetch, sql
+from fhir_server.store.sqlite.walk import Walker, match_timeline
+
+Place = tuple[tuple[CursorValue, ...], int]
+
+
+class Searcher:
+    """Runs searches on any connection to the file."""
+
+    def __init__(self, names: Cache, sort_limit: int) -> None:
+        self._names = names
+        self._sort_limit = sort_limit
+
+    def search(self, connection: sqlite3.Connection, query: Query) -> Page:
+        """One page; the connection's transaction is the snapshot.
+
+        Raises:
+            Gone: the moment of `query.as_of` is kept no longer.
+        """
+        moment = find_moment(connection, query.as_of)
+        names = Names(connection, self._names)
+        criteria = Criteria(connection, names, moment, query.restriction, self._sort_limit)
+        search = _Search(connection, criteria, query, self._sort_limit)
+        places = search.page() if query.count else []
+        shown = places[: query.count]
+        found = versions.load(connection, [sequence for _, sequence in shown])
+        following = Cursor(*shown[-1]) if len(places) > query.count else None
+        total = search.total() if query.total is not Total.NONE or not query.count else None
+        return Page(found, moment.as_of, following, total)
+
+
+class _Search:
+    """One query on one snapshot, with the choice of where to begin."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, criteria: Criteria, query: Query, sort_limit: int
+    ) -> None:
+        self._connection = connection
+        self._criteria = criteria
+        self._query = query
+        self._sort_limit = sort_limit
+        self._asked: Sequence[Criterion] = criteria.restricted(query.resource_type, query.criteria)
+        self._timeline = match_timeline(criteria, query.resource_type, self._asked)
+        drives = [
+            drive
+            for place, each in enumerate(self._asked)
+            if (drive := criteria.drive(each, place)) is not None
+        ]
+        if self._timeline is not None:
+            drives.append(self._timeline.drive())
+        self._drives = drives
+        self._chosen: tuple[Drive | None, int] | None = None
+
+    def page(self) -> list[Place]:
+        """The places of one page and the one behind it, in order."""
+        query = self._query
+        date = self._date_order()
+        if date is not None and self._timeline is not None and self._timeline.date == date:
+            return [((start,), seq) for start, seq in self._walker().by_timeline(self._timeline)]
+        drive, count = self._best()
+        if count < self._sort_limit:
+            return self._sorted(drive)
+        if not query.sort or [key.parameter.code for key in query.sort] == ["_lastUpdated"]:
+            return self._by_sequence()
+        if date is not None:
+            number = self._criteria.clauses.parameter(query.resource_type, date)
+            if number is not None:
+                return [((start,), seq) for start, seq in self._walker().by_date(number, date)]
+        return self._sorted(drive)
+
+    def total(self) -> int:
+        """How many matches there are."""
+        drive, _ = self._best()
+        _, source, where = self._criteria.source(self._query.resource_type, self._asked, drive)
+        select = sql("SELECT count(*) FROM %s WHERE %s", source, where)
+        count: int = fetch(self._connection, select)[0][0]
+        return count
+
+    def _best(self) -> tuple[Drive | None, int]:
+        if self._chosen is None:
+            self._chosen = self._criteria.best(self._drives)
+        return self._chosen
+
+    def _date_order(self) -> str | None:
+        """The parameter that owns the dates which are the only order asked for."""
+        if len(self._query.sort) != 1:
+            return None
+        parameter = self._query.sort[0].parameter
+        if parameter.type is not SearchType.DATE or parameter.code == "_lastUpdated":
+            return None
+        return parameter.sources[0].code if len(parameter.sources) == 1 else None
+
+    def _by_sequence(self) -> list[Place]:
+        """In commit order, from rows that have it; so many that a sort would read for long."""
+        ordered = [
+            drive
+            for drive in self._drives
+            if drive.lookups and all(lookup.is_ordered for lookup in drive.lookups)
+        ]
+        best = min(ordered, key=lambda drive: drive.rank, default=None)
+        rows = self._walker().by_sequence(best)
+        if not self._query.sort:
+            return [((), seq) for _, seq in rows]
+        times = versions.times(self._connection, [seq for _, seq in rows])
+        return [((times[seq],), seq) for _, seq in rows]
+
+    def _sorted(self, drive: Drive | None) -> list[Place]:
+        """All matches, sorted."""
+        query = self._query
+        version, source, where = self._criteria.source(query.resource_type, self._asked, drive)
+        keys = [
+            order.sort_key(self._criteria.clauses, key, version, number)
+            for number, key in enumerate(query.sort)
+        ]
+        descends = order.is_descending(query.sort)
+        select = sql(f"SELECT {version}.seq AS seq")
+        joined = source
+        for number, key in enumerate(keys):
+            select = sql(f"%s, %s AS k{number}", select, key.expression)
+            joined = sql("%s%s", joined, key.joined)
+        behind = TRUE if query.after is None else order.after(keys, query.after, descends)
+        statement = sql(
+            f"SELECT * FROM (%s FROM %s WHERE %s) WHERE %s "
+            f"ORDER BY {order.order_by(keys, descends)} LIMIT %s",
+            select,
+            joined,
+            where,
+            behind,
+            query.count + 1,
+        )
+        rows = fetch(self._connection, statement)
+        return [
+            (tuple(key.to_cursor(v) for key, v in zip(keys, row[1:], strict=True)), row[0])
+            for row in rows
+        ]
+
+    def _walker(self) -> Walker:
+        query = self._query
+        return Walker(
+            self._connection,
+            self._criteria,
+            query.resource_type,
+            self._asked,
+            is_descending=order.is_descending(query.sort),
+            after=query.after,
+            limit=query.count + 1,
+        )

@@ -1,0 +1,174 @@
+"""The SQLite store: one file, one writing thread, readers on the event loop.
+
+Several processes may have the same file open: whatever a commit depends on is read
+inside its transaction.
+"""
+
+import math
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.core.search.query import Query
+from fhir_server.core.version import Version
+from fhir_server.errors import FhirError
+from fhir_server.store.protocol import CommittedGroup, Decision, HistoryQuery, Page
+from fhir_server.store.sqlite import erase, reindex, schema, versions
+from fhir_server.store.sqlite.check import Check, check
+from fhir_server.store.sqlite.checkpoint import Checkpointer
+from fhir_server.store.sqlite.committer import Committer, GroupLimits, decision, statement, upkeep
+from fhir_server.store.sqlite.connection import open_connection, translated
+from fhir_server.store.sqlite.names import Cache
+from fhir_server.store.sqlite.outbox import SqliteOutbox
+from fhir_server.store.sqlite.reader import Readers, ReadLimits, limited
+from fhir_server.store.sqlite.search import Searcher
+from fhir_server.store.sqlite.transaction import Indexer, Shared
+
+T = TypeVar("T")
+
+# Commits that one step of upkeep looks at: others wait for it.
+_BATCH = 500
+
+
+class SqliteStore:
+    """Versions of resources in one SQLite file.
+
+    `path` None keeps everything in a file that is gone when the store closes. Up to
+    `sort_limit` matches are sorted for a page; of more, it is read in order off an index.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        indexer: Indexer,
+        parameters: SearchParameters,
+        now: Callable[[], datetime],
+        *,
+        busy_seconds: float = 5.0,
+        group_limits: GroupLimits = GroupLimits(),  # noqa: B008 - immutable
+        read_limits: ReadLimits = ReadLimits(),  # noqa: B008 - immutable
+        sort_limit: int = 500,
+    ) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="fhir-server-")) if path is None else None
+        self.path = path or Path(self._folder or "", "fhir.db")
+        connect = partial(
+            open_connection,
+            self.path,
+            busy_seconds=busy_seconds,
+            is_volatile=path is None,
+        )
+        self._upgrade(connect)
+        self.now = now
+        self.indexer = indexer
+        self.parameters = parameters
+        names = Cache()
+        self._searcher = Searcher(names, sort_limit)
+        self.readers = Readers(partial(connect, is_reader=True), read_limits)
+        self._checkpointer = Checkpointer(partial(connect, is_reader=False))
+        self.committer = Committer(
+            partial(connect, is_reader=False),
+            Shared(indexer, partial(self._search_in_decision, read_limits.decision), names),
+            now,
+            group_limits,
+            self._checkpointer.committed,
+        )
+        self.outbox = SqliteOutbox(self.readers, self.committer, now)
+
+    async def commit(self, decide: Decision[T]) -> T:
+        result: T = await self.committer.commit(decision(decide))
+        return result
+
+    async def read(self, key: ResourceKey) -> Version | None:
+        return self.readers.point(lambda connection: versions.read(connection, key))
+
+    async def read_many(self, keys: Sequence[ResourceKey]) -> tuple[Version, ...]:
+        found = await self.readers.run(lambda connection: versions.read_many(connection, keys))
+        ordered = (found.get(key) for key in dict.fromkeys(keys))
+        return tuple(v for v in ordered if v is not None and not v.is_deletion)
+
+    async def vread(self, key: ResourceKey, version_id: int) -> Version | None:
+        return self.readers.point(lambda connection: versions.vread(connection, key, version_id))
+
+    async def history(self, query: HistoryQuery) -> Page:
+        return await self.readers.run(lambda connection: versions.history(connection, query))
+
+    async def search(self, query: Query) -> Page:
+        return await self.readers.run(lambda connection: self._searcher.search(connection, query))
+
+    async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
+        return await self.readers.run(lambda connection: versions.changes(connection, after, limit))
+
+    def observe(self, observer: Callable[[CommittedGroup], None]) -> None:
+        self.committer.observe(observer)
+
+    async def is_ready(self) -> bool:
+        try:
+            await self.committer.commit(statement(_touch))
+        except FhirError:
+            return False
+        return True
+
+    async def purge(self, older_than: datetime) -> int:
+        """Forget how to search as of moments before `older_than`; how many versions it was.
+
+        The versions stay. A page link from before then has expired.
+        """
+        cutoff, count, has_more = versions.milliseconds(older_than), 0, True
+        while has_more:
+            gone, has_more = await self.committer.commit(
+                upkeep(lambda group: erase.purge(group, self.indexer, cutoff, _BATCH))
+            )
+            count += gone
+        return count
+
+    async def reindex(self, report: Callable[[int], None] = lambda _: None) -> None:
+        """Compute all index rows anew, beside the work; goes on where it was interrupted.
+
+        `report` is told how far in the commit order it is.
+        """
+        await self.committer.commit(upkeep(reindex.begin))
+        phase = reindex.Phase.FILLING
+        while phase is not reindex.Phase.DONE:
+            phase, position = await self.committer.commit(
+                upkeep(lambda group: reindex.step(group, self.indexer, _BATCH))
+            )
+            report(position)
+
+    def check(self) -> Check:
+        """Whether versions, index rows and outbox agree; blocks, and reads everything."""
+        return self.readers.bounded(
+            lambda connection: check(connection, self.indexer), seconds=math.inf
+        )
+
+    async def close(self) -> None:
+        """Blocks while the last group is written: nothing else is served any more."""
+        self.committer.close()
+        self._checkpointer.close()
+        self.readers.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _search_in_decision(
+        self, seconds: float, connection: sqlite3.Connection, query: Query
+    ) -> Page:
+        return limited(connection, lambda c: self._searcher.search(c, query), seconds)
+
+    def _upgrade(self, connect: Callable[..., sqlite3.Connection]) -> None:
+        connection = connect(is_reader=False)
+        try:
+            with translated():
+                schema.upgrade(connection)
+        finally:
+            connection.close()
+
+
+def _touch(connection: sqlite3.Connection) -> None:
+    """A write that changes nothing: a full disk or a lock that is held shows itself."""
+    connection.execute("UPDATE meta SET value = value WHERE name = 'generation'")

@@ -1,0 +1,214 @@
+"""What decisions see and what they put, for one transaction of the file.
+
+Puts are gathered and written in bulk; reads look through them, so most decisions never
+wait for a write.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.entry import IndexEntries
+from fhir_server.core.search.query import Query
+from fhir_server.core.version import Version
+from fhir_server.errors import VersionConflict
+from fhir_server.store.protocol import Page
+from fhir_server.store.sqlite import versions
+from fhir_server.store.sqlite.flush import Put, write
+from fhir_server.store.sqlite.identifiers import find_current
+from fhir_server.store.sqlite.names import Cache, Interner
+
+Identifier = tuple[str | None, str]
+Indexer = Callable[[Resource], IndexEntries]
+Search = Callable[[sqlite3.Connection, Query], Page]
+
+
+class Shared(NamedTuple):
+    """What every transaction of a store works with."""
+
+    indexer: Indexer
+    search: Search
+    names: Cache
+
+
+class GroupSpoiled(Exception):
+    """What was accepted before cannot be written, so each decision has to run alone."""
+
+
+class Overlay:
+    """Puts, and how they change what a reader of the file would see."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Put] = []
+        self.current: dict[ResourceKey, Version] = {}
+        self._identifiers: dict[tuple[str, str], list[tuple[str, Version]]] = {}
+
+    def add(self, put: Put) -> None:
+        version = put.version
+        self.waiting.append(put)
+        self.current[version.key] = version
+        for entry in put.entries.tokens:
+            if entry[3] and entry.parameter == "identifier":
+                self._identifiers.setdefault((version.key.resource_type, entry.code), []).append(
+                    (entry.system, version)
+                )
+
+    def take(self, other: "Overlay") -> None:
+        """Add all of `other`, which came after."""
+        self.waiting += other.waiting
+        self.current.update(other.current)
+        for name, found in other._identifiers.items():
+            self._identifiers.setdefault(name, []).extend(found)
+
+    def written(self) -> list[Put]:
+        """What waits, which the caller writes now. `current` stays known."""
+        puts, self.waiting = self.waiting, []
+        self._identifiers.clear()
+        return puts
+
+    def having(self, resource_type: str, value: str) -> Sequence[tuple[str, Version]]:
+        """Versions that wait and have an identifier of this value, with its system."""
+        return self._identifiers.get((resource_type, value), ())
+
+
+class Group:
+    """One transaction of the file and the puts of the decisions it has accepted."""
+
+    def __init__(self, connection: sqlite3.Connection, shared: Shared, clock: datetime) -> None:
+        self.connection = connection
+        self.shared = shared
+        self.names = Interner(connection, shared.names)
+        self.sequence, newest = versions.newest(connection)
+        self.before = self.sequence
+        self.begun = time.monotonic()
+        self.generation = versions.meta(connection, "generation")
+        self.now = versions.instant(max(versions.milliseconds(clock), newest))
+        self.overlay = Overlay()
+        self.has_writes = False
+        self.spoiled_by: Exception | None = None
+
+    def flush(self) -> None:
+        """Write what was accepted.
+
+        Raises:
+            VersionConflict: a put does not follow the version that is stored.
+        """
+        self.write(self.overlay.written())
+
+    def write(self, puts: Sequence[Put]) -> None:
+        if puts:
+            self.has_writes = True
+            write(self.connection, self.names, self.generation, puts)
+
+
+class SqliteTransaction:
+    """One decision's view of its group."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._connection = group.connection
+        self._sequence = group.sequence
+        self._overlay = Overlay()
+        self._has_savepoint = False
+
+    @property
+    def now(self) -> datetime:
+        return self._group.now
+
+    def read(self, key: ResourceKey) -> Version | None:
+        found = self._put_before(key)
+        return versions.read(self._connection, key) if found is None else found
+
+    def search(self, query: Query) -> Page:
+        self._flush()
+        return self._group.shared.search(self._connection, query)
+
+    def find(
+        self, resource_type: str, identifiers: Iterable[Identifier]
+    ) -> dict[Identifier, tuple[ResourceKey, ...]]:
+        wanted = tuple(dict.fromkeys(identifiers))
+        found: dict[Identifier, set[ResourceKey]] = {}
+        for identifier, key in find_current(
+            self._connection, self._group.names, self._group.generation, resource_type, wanted
+        ):
+            # A version that waits to be written says itself what its identifiers are.
+            if not self._is_waiting(key):
+                found.setdefault(identifier, set()).add(key)
+        for identifier in wanted:
+            system, value = identifier
+            for overlay in (self._group.overlay, self._overlay):
+                for its_system, version in overlay.having(resource_type, value):
+                    if system in (None, its_system) and self._put_before(version.key) is version:
+                        found.setdefault(identifier, set()).add(version.key)
+        return {identifier: tuple(sorted(keys)) for identifier, keys in found.items()}
+
+    def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
+        stored = versions.changes(self._connection, after, -1, resource_types)
+        waiting = tuple(
+            put.version
+            for put in (*self._group.overlay.waiting, *self._overlay.waiting)
+            if put.version.sequence > after and put.version.key.resource_type in resource_types
+        )
+        return self._sequence, stored + waiting
+
+    def put(self, version: Version, resource: Resource | None) -> None:
+        """Raises ValueError for what no correct caller does: another time, a missing body."""
+        if version.last_updated != self.now:
+            raise ValueError(f"{version.key}: last_updated is not the transaction's now")
+        if (resource is None) != version.is_deletion:
+            raise ValueError(f"{version.key}: a version has a resource unless it is a deletion")
+        before = self._put_before(version.key)
+        if before is not None and version.version_id != before.version_id + 1:
+            raise VersionConflict(f"{version.key} is at version {before.version_id} already")
+        entries = IndexEntries() if resource is None else self._group.shared.indexer(resource)
+        self._sequence += 1
+        self._overlay.add(Put(version._replace(sequence=self._sequence), entries))
+
+    def finish(self) -> None:
+        """The decision has succeeded: hand its puts over.
+
+        Raises:
+            VersionConflict: a put does not follow the version that is stored.
+        """
+        if self._has_savepoint:
+            self._group.write(self._overlay.written())
+            self._connection.execute("RELEASE decision")
+        self._group.overlay.take(self._overlay)
+        self._group.sequence = self._sequence
+
+    def abandon(self) -> None:
+        """The decision has failed: leave nothing of it."""
+        if self._has_savepoint:
+            self._connection.execute("ROLLBACK TO decision")
+            self._connection.execute("RELEASE decision")
+            self._group.names.forget()
+
+    def _put_before(self, key: ResourceKey) -> Version | None:
+        return self._overlay.current.get(key) or self._group.overlay.current.get(key)
+
+    def _is_waiting(self, key: ResourceKey) -> bool:
+        version = self._put_before(key)
+        waiting = self._group.overlay.waiting or self._overlay.waiting
+        return (
+            version is not None
+            and bool(waiting)
+            and version.sequence >= waiting[0].version.sequence
+        )
+
+    def _flush(self) -> None:
+        """Write all that waits, so that SQL sees it; this decision's part can be undone."""
+        if self._group.overlay.waiting:
+            try:
+                self._group.flush()
+            except Exception as error:
+                self._group.spoiled_by = error
+                raise GroupSpoiled from error
+        if self._overlay.waiting:
+            if not self._has_savepoint:
+                self._connection.execute("SAVEPOINT decision")
+                self._has_savepoint = True
+            self._group.write(self._overlay.written())

@@ -1,0 +1,305 @@
+"""Walks: pages that are read off an index in their order, instead of being sorted.
+
+A walk is some streams of rows, each in the wanted order; merging them gives the page. A
+page of a million readings costs what the page of a thousand does.
+"""
+
+# ruff: noqa: S608 - put together from constants; every value is bound
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from heapq import merge
+from typing import NamedTuple
+
+from fhir_server.core.search.parameter import Source
+from fhir_server.core.search.query import Clause, Criterion, Cursor, DateValue, TokenValue
+from fhir_server.store.sqlite import layout
+from fhir_server.store.sqlite.clauses import of_kind
+from fhir_server.store.sqlite.criteria import Criteria, Drive
+from fhir_server.store.sqlite.layout import ANY_CODE, FIRST, LAST, NARROW, TIMELINES, UNDATED, WIDE
+from fhir_server.store.sqlite.lookup import Lookup, Rank, date_condition, narrow_bounds
+from fhir_server.store.sqlite.resolve import MANY
+from fhir_server.store.sqlite.sql import Sql, all_of, any_of, between, fetch, sql
+
+# A row of a page: its sort value, None where it has none, and its sequence.
+Row = tuple[int | None, int]
+
+
+class TimelineMatch(NamedTuple):
+    """A timeline that answers some criteria: its rows for these subjects and codes."""
+
+    parameter: int
+    date: str
+    pairs: tuple[tuple[int, int], ...]
+    dates: tuple[Clause, ...]
+    covers: frozenset[int]
+
+    def drive(self) -> Drive:
+        """Its rows as a place to begin, when they are not walked in their order."""
+        lookups = []
+        for subject, code in self.pairs:
+            of_pair = sql(
+                "i.parameter = %s AND i.subject = %s AND i.code = %s",
+                self.parameter, subject, code,
+            )  # fmt: skip
+            if not self.dates:
+                lookups.append(Lookup("timeline_entry", of_pair, Rank.TIMELINE))
+                continue
+            # Only the first clause: of two, different ranges of one resource may be right.
+            values = of_kind(self.dates[0].values, DateValue)
+            condition = any_of(date_condition("i", value) for value in values)
+            for wide, bound in ((NARROW, narrow_bounds("i", values)), (WIDE, Sql("1"))):
+                where = all_of((of_pair, Sql(f"i.wide = {wide}"), bound, condition))
+                lookups.append(Lookup("timeline_entry", where, Rank.TIMELINE))
+        return Drive(tuple(lookups), self.covers)
+
+
+def match_timeline(
+    criteria: Criteria, resource_type: str, asked: Sequence[Criterion]
+) -> TimelineMatch | None:
+    """The timeline for `asked`, if there is one that names its subject and code."""
+    for timeline in TIMELINES:
+        if timeline.resource_type != resource_type:
+            continue
+        parameter = criteria.clauses.parameter(resource_type, timeline.code)
+        found = None if parameter is None else _match(criteria, timeline, parameter, asked)
+        if found is not None:
+            return found
+    return None
+
+
+def _match(
+    criteria: Criteria, timeline: layout.Timeline, parameter: int, asked: Sequence[Criterion]
+) -> TimelineMatch | None:
+    subjects: tuple[int, tuple[int, ...]] | None = None
+    codes: tuple[int, tuple[int, ...]] | None = None
+    dates: list[tuple[int, Clause]] = []
+    for place, criterion in enumerate(asked):
+        if subjects is None:
+            keys = criteria.targets(criterion, timeline.reference, timeline.target)
+            if keys is not None:
+                subjects = place, keys
+                continue
+        if not isinstance(criterion, Clause) or criterion.modifier:
+            continue
+        if criterion.parameter.sources == (Source(timeline.date),):
+            dates.append((place, criterion))
+        elif codes is None and criterion.parameter.sources == (
+            Source(timeline.code_parameter or ""),
+        ):
+            values = of_kind(criterion.values, TokenValue)
+            if not criteria.clauses.resolver.has_whole_systems(values):
+                codes = place, tuple(criteria.clauses.resolver.codes(values))
+    if subjects is None:
+        return None
+    pairs = tuple(
+        (subject, code) for subject in subjects[1] for code in (codes[1] if codes else (ANY_CODE,))
+    )
+    if len(pairs) > MANY:
+        return None
+    covers = {subjects[0]} | ({codes[0]} if codes else set()) | {p for p, _ in dates[:1]}
+    return TimelineMatch(
+        parameter, timeline.date, pairs, tuple(clause for _, clause in dates), frozenset(covers)
+    )
+
+
+class Walker:
+    """Runs walks for one query on one snapshot."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        criteria: Criteria,
+        resource_type: str,
+        asked: Sequence[Criterion],
+        *,
+        is_descending: bool,
+        after: Cursor | None,
+        limit: int,
+    ) -> None:
+        self._connection = connection
+        self._criteria = criteria
+        self._resource_type = resource_type
+        self._asked = asked
+        self._is_descending = is_descending
+        self._direction = "DESC" if is_descending else "ASC"
+        self._after = after
+        self._limit = limit
+
+    def by_sequence(self, drive: Drive | None) -> list[Row]:
+        """A page in commit order."""
+        last = None if self._after is None else self._after.sequence
+        if drive is None:
+            return self._page([self._all_of_type(last, Sql("1"))])
+        return self._page([self._ordered(lookup, drive, last) for lookup in drive.lookups])
+
+    def by_timeline(self, match: TimelineMatch) -> list[Row]:
+        """A page of a timeline, by its dates; what has none comes last."""
+        of_pairs = [
+            sql(
+                "d.parameter = %s AND d.subject = %s AND d.code = %s",
+                match.parameter,
+                subject,
+                code,
+            )
+            for subject, code in match.pairs
+        ]
+        covers = match.covers - {
+            place for place, each in enumerate(self._asked) if each in match.dates
+        }
+        found: list[Row] = []
+        if not self._is_behind_dates():
+            found = self._page(
+                [
+                    stream
+                    for of_pair in of_pairs
+                    for stream in self._dated("timeline_entry d", of_pair, match.dates, covers)
+                ]
+            )
+        if len(found) < self._limit and not match.dates:
+            drive = Drive((), covers)
+            tests = self._criteria.tests(self._asked, drive, "v")
+            last = self._after.sequence if self._after and self._is_behind_dates() else None
+            found += self._page(
+                [
+                    self._rows(
+                        sql(
+                            "SELECT NULL, d.seq FROM timeline_entry d "
+                            "CROSS JOIN version v ON v.seq = d.seq "
+                            "WHERE %s AND d.wide = %s AND %s AND %s AND %s ORDER BY d.start, d.seq "
+                            + self._direction,
+                            of_pair,
+                            UNDATED,
+                            self._beyond("d.seq", last),
+                            self._criteria.visible("v"),
+                            tests,
+                        )
+                    )
+                    for of_pair in of_pairs
+                ]
+            )
+        return found[: self._limit]
+
+    def by_date(self, parameter: int, date: str) -> list[Row]:
+        """A page of all of the type by one date parameter; what has none comes last."""
+        dates = tuple(
+            each
+            for each in self._asked
+            if isinstance(each, Clause)
+            and not each.modifier
+            and each.parameter.sources == (Source(date),)
+        )
+        found: list[Row] = []
+        if not self._is_behind_dates():
+            of_parameter = sql("d.parameter = %s", parameter)
+            found = self._page(
+                list(
+                    self._dated(
+                        "date_entry d INDEXED BY date_by_value", of_parameter, dates, frozenset()
+                    )
+                )
+            )
+        if len(found) < self._limit and not dates:
+            last = self._after.sequence if self._after and self._is_behind_dates() else None
+            undated = sql(
+                "NOT EXISTS (SELECT 1 FROM date_entry i WHERE i.seq = v.seq AND i.parameter = %s)",
+                parameter,
+            )
+            found += self._page([self._all_of_type(last, undated)])
+        return found[: self._limit]
+
+    def _dated(
+        self, table: str, of_rows: Sql, dates: Sequence[Clause], covers: frozenset[int]
+    ) -> Iterator[Iterator[Row]]:
+        """The narrow ranges, which `dates` bound, and the wide ones, which are each tested."""
+        criteria = self._criteria
+        values = [of_kind(clause.values, DateValue) for clause in dates]
+        bounded = all_of(
+            part
+            for of_clause in values
+            for part in (
+                narrow_bounds("d", of_clause),
+                any_of(date_condition("d", value) for value in of_clause),
+            )
+        )
+        answered = covers | {n for n, each in enumerate(self._asked) if each in dates}
+        place = LAST if self._is_descending else FIRST
+        for wide, condition, done in (
+            (NARROW, bounded, answered),
+            (WIDE, Sql(f"d.place & {place}"), covers),
+        ):
+            yield self._rows(
+                sql(
+                    f"SELECT d.start, d.seq FROM {table} "
+                    "CROSS JOIN version v ON v.seq = d.seq "
+                    "WHERE %s AND d.wide = %s AND %s AND %s AND %s AND %s "
+                    f"ORDER BY d.start {self._direction}, d.seq {self._direction}",
+                    of_rows,
+                    wide,
+                    condition,
+                    self._beyond_date(),
+                    criteria.visible("v"),
+                    criteria.tests(self._asked, Drive((), done), "v"),
+                )
+            )
+
+    def _ordered(self, lookup: Lookup, drive: Drive, last: int | None) -> Iterator[Row]:
+        criteria = self._criteria
+        return self._rows(
+            sql(
+                f"SELECT NULL, i.seq FROM {lookup.table} i {lookup.reading} "
+                "CROSS JOIN version v ON v.seq = i.seq "
+                "WHERE %s AND %s AND %s AND %s GROUP BY i.seq ORDER BY i.seq " + self._direction,
+                lookup.where,
+                self._beyond("i.seq", last),
+                criteria.visible("v"),
+                criteria.tests(self._asked, drive, "v"),
+            )
+        )
+
+    def _all_of_type(self, last: int | None, condition: Sql) -> Iterator[Row]:
+        type_id = self._criteria.type_id(self._resource_type)
+        return self._rows(
+            sql(
+                "SELECT NULL, v.seq FROM version v INDEXED BY version_by_type "
+                "WHERE v.type = %s AND %s AND %s AND %s AND %s ORDER BY v.seq " + self._direction,
+                type_id or 0,
+                self._beyond("v.seq", last),
+                self._criteria.visible("v"),
+                condition,
+                self._criteria.tests(self._asked, None, "v"),
+            )
+        )
+
+    def _rows(self, select: Sql) -> Iterator[Row]:
+        rows: list[Row] = fetch(self._connection, sql(f"%s LIMIT {self._limit}", select))
+        return iter(rows)
+
+    def _page(self, streams: Sequence[Iterator[Row]]) -> list[Row]:
+        """The first rows of all streams together; what is in two of them counts once."""
+        found: dict[int, Row] = {}
+        for row in merge(*streams, key=_place, reverse=self._is_descending):
+            found.setdefault(row[1], row)
+            if len(found) >= self._limit:
+                break
+        return list(found.values())
+
+    def _beyond(self, column: str, last: int | None) -> Sql:
+        if last is None:
+            return Sql("1")
+        return between(column, *((None, last) if self._is_descending else (last + 1, None)))
+
+    def _beyond_date(self) -> Sql:
+        if self._after is None:
+            return Sql("1")
+        start = self._after.values[0]
+        assert isinstance(start, int)
+        operator = "<" if self._is_descending else ">"
+        return sql(f"(d.start, d.seq) {operator} (%s, %s)", start, self._after.sequence)
+
+    def _is_behind_dates(self) -> bool:
+        return self._after is not None and self._after.values == (None,)
+
+
+def _place(row: Row) -> tuple[int, int]:
+    return (row[0] or 0, row[1])

