@@ -1,0 +1,173 @@
+"""Composition root: builds Context, store, mappings, routes and sinks.
+
+The only module that knows the clock, chance, the drivers and the adapters.
+"""
+
+import gc
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from secrets import token_bytes
+from typing import Any
+
+from fastapi import FastAPI
+from uuid6 import uuid7
+
+from adapters.national_registry import sink as national_registry
+from fhir_server import __version__
+from fhir_server.core.mapping.catalog import MappingCatalog, compile_catalog
+from fhir_server.core.search.index import Indexer
+from fhir_server.definitions import (
+    Definitions,
+    load,
+    read_mapping_files,
+    read_mapping_language,
+)
+from fhir_server.interactions.context import Context, Limits
+from fhir_server.outbox.sink import Sink
+from fhir_server.outbox.worker import Worker
+from fhir_server.rest import health, metrics, openapi, readings, routes
+from fhir_server.rest.draining import Draining
+from fhir_server.rest.metrics import OutboxGauges
+from fhir_server.rest.request_id import RequestIds
+from fhir_server.settings import Settings
+from fhir_server.store.open import OpenStore, open_store
+
+SINKS: dict[str, Callable[..., Sink]] = {"national-registry": national_registry.from_settings}
+
+
+def now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251 - the one clock
+
+
+def _tune_garbage_collection() -> None:
+    """Let reference counts do the work: readings make few cycles and many small values.
+
+    With Python's defaults a quarter of the ingest time goes into looking for cycles. What
+    start-up made stays for good, so it is not looked at again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+def new_id() -> str:
+    """A time-ordered id (UUIDv7), so that indexes grow at one end."""
+    return str(uuid7())
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """Everything a process of this server may need, opened."""
+
+    settings: Settings
+    definitions: Definitions
+    mappings: MappingCatalog
+    store: OpenStore
+    context: Context
+
+    def sinks(self) -> tuple[Sink, ...]:
+        """The receivers that the settings name.
+
+        Raises:
+            ValueError: an adapter that is not known, or a setting of it that is wrong.
+        """
+        return tuple(self._sink(name, section) for name, section in self.settings.adapters.items())
+
+    def worker(self) -> Worker:
+        return Worker(self.store.outbox, self.sinks())
+
+    def _sink(self, name: str, section: dict[str, Any]) -> Sink:
+        if name not in SINKS:
+            known = ", ".join(sorted(SINKS))
+            raise ValueError(f"no adapter is called {name}; there are: {known}")
+        return SINKS[name](
+            section,
+            read=self.store.outbox.read,
+            allow_private_endpoints=self.settings.allow_private_endpoints,
+        )
+
+
+def open_components(settings: Settings) -> Components:
+    """Read the definitions and open the store.
+
+    Raises:
+        StoreUnavailable: the store cannot be opened.
+        ValueError: a setting is wrong.
+    """
+    definitions = load(settings.mappings, settings.profiles, settings.terminology)
+    language = read_mapping_language(definitions.terminology_folders, settings.time_zone)
+    mappings = compile_catalog(read_mapping_files(definitions.mapping_folders), language)
+    indexer = Indexer(definitions.parameters, definitions.element_types, settings.time_zone)
+    store = open_store(settings.store, indexer, definitions.parameters, now)
+    context = Context(
+        store=store,
+        parameters=definitions.parameters,
+        validator=definitions.validator,
+        now=now,
+        new_id=new_id,
+        base_url=settings.base_url,
+        time_zone=settings.time_zone,
+        limits=Limits(
+            body_bytes=settings.max_body_bytes,
+            bundle_entries=settings.max_bundle_entries,
+            page_size=settings.max_page_size,
+        ),
+        is_validation_strict=settings.validation == "strict",
+        index=indexer,
+        page_key=_page_key(settings.page_key),
+        element_types=definitions.element_types,
+    )
+    return Components(settings, definitions, mappings, store, context)
+
+
+def _page_key(text: str) -> bytes:
+    return sha256(text.encode()).digest() if text else token_bytes(32)
+
+
+def create_app(settings: Settings | None = None, opened: Components | None = None) -> FastAPI:
+    """The ASGI application; the store closes after the last request.
+
+    `opened` are components that were opened before, and are closed with the application;
+    without them it opens its own when it starts.
+    """
+    settings = opened.settings if opened else settings or Settings()
+    draining = Draining(settings.drain_seconds)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        components = opened or open_components(settings)
+        store = components.store
+        app.state.context = components.context
+        app.state.mappings = components.mappings
+        app.state.outbox_gauges = OutboxGauges(store.outbox, now)
+        app.state.settings = settings
+        store.observe(metrics.count_commit)
+        _tune_garbage_collection()
+        worker = components.worker() if settings.deliver else None
+        if worker:
+            worker.start()
+        try:
+            with draining.on_signal():
+                yield
+        finally:
+            if worker:
+                worker.stop()
+            await store.close()
+
+    app = FastAPI(
+        title="FHIR server for personal medical assistants",
+        version=__version__,
+        lifespan=lifespan,
+        # `rest/openapi.py` describes the API: FHIR's routes are not FastAPI's.
+        openapi_url=None,
+    )
+    app.state.draining = draining
+    app.add_middleware(RequestIds, draining=draining)
+    routes.install(app)
+    app.router.routes.extend(readings.readings_routes())
+    app.router.routes.extend(health.health_routes())
+    app.router.routes.extend(openapi.openapi_routes(routes.FHIR_ROUTES))
+    return app

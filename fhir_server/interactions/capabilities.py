@@ -1,0 +1,57 @@
+"""capabilities: what this server can do.
+
+https://hl7.org/fhir/R4/http.html#capabilities
+"""
+
+from datetime import datetime
+from functools import lru_cache
+
+from fhir_server import __version__
+from fhir_server.core import resource_json
+from fhir_server.core.capability import capability_statement
+from fhir_server.core.patch.patch import FHIR_JSON, FHIR_XML, PATCH_TYPES
+from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.interactions.context import Context
+
+OF_TYPES = (
+    "read",
+    "vread",
+    "update",
+    "patch",
+    "delete",
+    "history-instance",
+    "history-type",
+    "create",
+    "search-type",
+)
+OF_SYSTEM = ("transaction", "batch", "history-system")
+FORMATS = (FHIR_JSON, FHIR_XML, "json", "xml")
+
+
+def capabilities(ctx: Context) -> bytes:
+    """The CapabilityStatement, dated today."""
+    today = ctx.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    return _format(ctx.validator.resource_types, ctx.parameters, ctx.base_url, today)
+
+
+# Some hundred kilobytes that change once a day; clients ask for it on every start.
+@lru_cache(maxsize=16)
+def _format(
+    resource_types: frozenset[str], parameters: SearchParameters, base_url: str, today: datetime
+) -> bytes:
+    return resource_json.format(
+        capability_statement(
+            resource_types,
+            parameters,
+            OF_TYPES,
+            OF_SYSTEM,
+            (),
+            base_url,
+            today,
+            __version__,
+            formats=FORMATS,
+            patch_formats=PATCH_TYPES,
+            is_update_conditional=True,
+            conditional_delete="single",
+        )
+    )

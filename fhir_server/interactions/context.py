@@ -1,0 +1,82 @@
+"""What an interaction is given: the store, the definitions, the clock, who asks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from secrets import token_bytes
+from typing import Protocol
+
+from fhir_server.core.element_types import ElementTypes
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.entry import IndexEntries
+from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.core.search.query import UNRESTRICTED, Restriction
+from fhir_server.errors import Issue
+from fhir_server.store.protocol import Store
+
+
+class Validator(Protocol):
+    """Whether a resource keeps the rules; an instance is `core.validation`'s."""
+
+    @property
+    def resource_types(self) -> frozenset[str]:
+        """Every resource type of R4 that can be stored."""
+        ...
+
+    def check(self, resource: Resource) -> tuple[Issue, ...]:
+        """All faults; empty if there are none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking, and what that lets them see."""
+
+    name: str
+    restriction: Restriction = UNRESTRICTED
+
+
+ANYONE = Principal("anyone")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may cost."""
+
+    body_bytes: int = 16 * 1024 * 1024
+    bundle_entries: int = 5_000
+    page_size: int = 1_000
+    default_page_size: int = 50
+
+
+def _not_indexed(_resource: Resource) -> IndexEntries:
+    raise LookupError("this context was made without an index")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One request's view of the server; made by the composition root, then per request.
+
+    `base_url` is the FHIR base without a trailing slash ("http://host/fhir").
+    `time_zone` is an IANA name: the zone of bare dates. `now` is aware, in UTC. `index`
+    says what a resource refers to, for `_include`; `element_types` what a summary keeps.
+    `page_key` makes page links: processes that serve the same clients share it.
+    """
+
+    store: Store
+    parameters: SearchParameters
+    validator: Validator
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+    base_url: str = ""
+    time_zone: str = "Europe/Moscow"
+    limits: Limits = Limits()
+    principal: Principal = ANYONE
+    is_validation_strict: bool = True
+    index: Callable[[Resource], IndexEntries] = _not_indexed
+    element_types: ElementTypes = field(default_factory=lambda: ElementTypes({}))
+    page_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
+
+    def at(self, base_url: str) -> "Context":
+        """The same, for a request that came by `base_url`."""
+        return self if base_url == self.base_url else replace(self, base_url=base_url)

@@ -1,0 +1,71 @@
+"""What a client sent: checked before any of it is stored."""
+
+from fhir_server.core.identity import ResourceKey, is_resource_id
+from fhir_server.core.resource_json import Resource
+from fhir_server.errors import InvalidRequest, InvalidResource, Issue, NotFound
+from fhir_server.interactions.context import Context
+
+
+def check_resource_type(ctx: Context, resource_type: str) -> None:
+    """Raises `NotFound` for what is no resource type of R4, a mis-cased one included."""
+    if resource_type not in ctx.validator.resource_types:
+        raise NotFound("there is no such resource type in R4; mind the case")
+
+
+def check_key(ctx: Context, key: ResourceKey) -> None:
+    """Raises `NotFound` for a key that nothing can have."""
+    check_resource_type(ctx, key.resource_type)
+    if not is_resource_id(key.resource_id):
+        raise NotFound("no resource has such an id: 1 to 64 of A-Z, a-z, 0-9, - and .")
+
+
+def check_writable_id(resource_id: str) -> None:
+    """Raises `InvalidRequest` for an id that cannot be given to a resource."""
+    if not is_resource_id(resource_id):
+        raise InvalidRequest("an id has 1 to 64 of A-Z, a-z, 0-9, - and .")
+
+
+def check_resource(ctx: Context, resource: Resource) -> tuple[Issue, ...]:
+    """What the validator says that does not forbid to store `resource`.
+
+    Raises:
+        InvalidResource: an error, where validation is strict; always, where the
+            server could not even version the resource.
+    """
+    issues = ctx.validator.check(resource)
+    if issues:
+        is_fatal = ctx.is_validation_strict and any(
+            issue.severity in ("error", "fatal") for issue in issues
+        )
+        if is_fatal or not isinstance(resource.get("meta", {}), dict):
+            raise InvalidResource(issues=issues)
+    return issues
+
+
+def check_same_key(key: ResourceKey, resource: Resource) -> None:
+    """Raises `InvalidRequest` unless `resource` says itself that it is `key`."""
+    name = key.resource_type
+    if resource.get("resourceType") != name:
+        raise InvalidRequest(
+            issues=(
+                Issue(
+                    "invalid",
+                    f"the URL says {name}, the body something else",
+                    "Resource.resourceType",
+                ),
+            )
+        )
+    if resource.get("id") != key.resource_id:
+        said = "differs from the id in the URL" if "id" in resource else "is missing in the body"
+        raise InvalidRequest(issues=(Issue("invalid", f"the id {said}", f"{name}.id"),))
+
+
+def check_type(resource_type: str, resource: Resource) -> None:
+    """Raises `InvalidRequest` unless `resource` is of the type that the URL names."""
+    if resource.get("resourceType") != resource_type:
+        issue = Issue(
+            "invalid",
+            f"the URL says {resource_type}, the body something else",
+            "Resource.resourceType",
+        )
+        raise InvalidRequest(issues=(issue,))

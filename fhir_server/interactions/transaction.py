@@ -1,0 +1,222 @@
+"""transaction: all entries of a Bundle, or none of them.
+
+Deletions come first, then creates, updates and reads, whatever the order of the entries;
+the answers keep the order of the request. https://hl7.org/fhir/R4/http.html#transaction
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from fhir_server.core import links
+from fhir_server.core.bundle_request import parse_entries
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.version import Version
+from fhir_server.errors import Issue, MultipleMatches, NotFound, PreconditionFailed
+from fhir_server.interactions import create, delete, update
+from fhir_server.interactions.condition import Condition, find_match, find_matches
+from fhir_server.interactions.conditional_update import choose_key
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.entry_faults import overlap, placed
+from fhir_server.interactions.entry_result import EntryResult, Found, perform_reading
+from fhir_server.interactions.read import check_present
+from fhir_server.interactions.transaction_plan import (
+    Creation,
+    Deletion,
+    Plan,
+    Reading,
+    Reference,
+    Update,
+    make_plan,
+)
+from fhir_server.interactions.written import Written
+from fhir_server.store.protocol import Transaction
+
+# Understanding a large Bundle takes longer than other requests should wait.
+_APART_FROM_ENTRIES = 20
+
+Results = list[EntryResult | None]
+
+
+async def transaction(
+    ctx: Context, bundle: Resource, *, is_strict: bool = False
+) -> tuple[EntryResult, ...]:
+    """Carry out a transaction Bundle; what became of each entry, in their order.
+
+    Raises:
+        FhirError: the first fault, with the path of its entry; nothing was stored.
+    """
+    entries = parse_entries(bundle, ctx.base_url, ctx.limits.bundle_entries)
+    if len(entries) < _APART_FROM_ENTRIES:
+        plan = make_plan(ctx, entries)
+    else:
+        plan = await asyncio.to_thread(make_plan, ctx, entries)
+    await _check_readings(ctx, plan.readings, is_strict=is_strict)
+    results = await ctx.store.commit(lambda tx: _decide(plan, tx))
+    for reading in plan.readings:
+        if results[reading.entry.position] is None:
+            with placed(reading.entry.position):
+                results[reading.entry.position] = await perform_reading(
+                    ctx, reading.entry, is_strict=is_strict
+                )
+    return tuple(result for result in results if result is not None)
+
+
+async def _check_readings(ctx: Context, readings: Iterable[Reading], *, is_strict: bool) -> None:
+    # What cannot be answered must fail before anything is stored. It is asked again
+    # behind the commit, when it sees what the transaction wrote.
+    for reading in readings:
+        if reading.key is None:
+            with placed(reading.entry.position):
+                await perform_reading(ctx, reading.entry, is_strict=is_strict)
+
+
+def _decide(plan: Plan, tx: Transaction) -> Results:
+    results: Results = [None] * plan.size
+    touched = _delete(plan.deletions, tx, results)
+    settled = _settle(plan, tx, results, touched)
+    writes = settled.writes
+    if settled.moved:
+        writes = [w._replace(resource=links.move(w.resource, settled.moved)) for w in writes]
+    for write in writes:
+        if write.position not in plan.references:
+            _put(write, tx, results)
+    if plan.references:
+        # Resolved behind the other writes: one may mean what this transaction made.
+        named = _resolve([r for refs in plan.references.values() for r in refs], tx)
+        for write in writes:
+            if write.position in plan.references:
+                resource = links.replace_references(write.resource, named)
+                _put(write._replace(resource=resource), tx, results)
+    for position, earlier in settled.repeated.items():
+        created = results[earlier]
+        if isinstance(created, Written):
+            results[position] = Written("matched", created.version)
+    for reading in plan.readings:
+        if reading.key is not None:
+            with placed(reading.entry.position):
+                results[reading.entry.position] = Found(_read(reading.key, tx))
+    return results
+
+
+def _delete(deletions: Iterable[Deletion], tx: Transaction, results: Results) -> set[ResourceKey]:
+    """The keys that were to be deleted."""
+    touched: set[ResourceKey] = set()
+    for position, target, if_match in deletions:
+        with placed(position):
+            key = find_match(tx, target) if isinstance(target, Condition) else target
+            if key is None:
+                results[position] = Written("absent", None)
+                continue
+            if key in touched:
+                raise overlap(position)
+            touched.add(key)
+            results[position] = delete.decide(key, if_match)(tx)
+    return touched
+
+
+class _Settled(NamedTuple):
+    """What is written under which key, now that the conditions have been looked up.
+
+    `moved` maps the keys that were planned to what they have become. `repeated` are
+    creations whose condition an earlier one has too: they find what that one makes.
+    """
+
+    writes: list[Creation | Update]
+    moved: dict[str, str]
+    repeated: dict[int, int]
+
+
+def _settle(plan: Plan, tx: Transaction, results: Results, touched: set[ResourceKey]) -> _Settled:
+    conditional: list[Creation | Update] = [*plan.creations, *plan.updates]
+    matches = find_matches(tx, (w.condition for w in conditional if w.condition is not None))
+    settled = _Settled([], {}, {})
+    first: dict[Condition, Creation] = {}
+    for creation in plan.creations:
+        condition = creation.condition
+        found = _match(matches, creation)
+        if found is not None:
+            settled.moved[str(creation.key)] = str(found)
+            results[creation.position] = Written("matched", tx.read(found))
+        elif condition is not None and condition in first:
+            settled.moved[str(creation.key)] = str(first[condition].key)
+            settled.repeated[creation.position] = first[condition].position
+        else:
+            settled.writes.append(creation)
+            if condition is not None:
+                first[condition] = creation
+    for update_ in plan.updates:
+        with placed(update_.position):
+            found = _match(matches, update_)
+            settled_update = _settle_update(update_, found, tx)
+            if settled_update.key in touched or update_.condition in first:
+                raise overlap(update_.position)
+        touched.add(settled_update.key)
+        settled.writes.append(settled_update)
+        if settled_update.key != update_.key:
+            settled.moved[str(update_.key)] = str(settled_update.key)
+    return settled
+
+
+def _match(
+    matches: Mapping[Condition, tuple[ResourceKey, ...]], write: Creation | Update
+) -> ResourceKey | None:
+    if write.condition is None:
+        return None
+    found = matches[write.condition]
+    if len(found) > 1:
+        with placed(write.position):
+            raise MultipleMatches("more than one resource matches the condition")
+    return found[0] if found else None
+
+
+def _settle_update(update_: Update, found: ResourceKey | None, tx: Transaction) -> Update:
+    if update_.condition is None:
+        return update_
+    new_id = update_.key.resource_id
+    key = choose_key(tx, update_.condition, found, update_.resource, new_id)
+    return update_._replace(key=key, resource={**update_.resource, "id": key.resource_id})
+
+
+def _put(write: Creation | Update, tx: Transaction, results: Results) -> None:
+    with placed(write.position):
+        if isinstance(write, Creation):
+            results[write.position] = create.decide(write.key, write.resource)(tx)
+        else:
+            results[write.position] = update.decide(
+                write.key, write.resource, write.if_match, write.if_none_match
+            )(tx)
+
+
+def _resolve(references: Sequence[Reference], tx: Transaction) -> dict[str, str]:
+    """What each conditional reference names.
+
+    Raises:
+        PreconditionFailed: some name nothing, or several resources; all are told.
+    """
+    matches = find_matches(tx, (reference.condition for reference in references))
+    named: dict[str, str] = {}
+    faults: list[Issue] = []
+    for condition, link in references:
+        found = matches[condition]
+        if len(found) == 1:
+            named[link.text] = str(found[0])
+        elif found:
+            faults.append(Issue("multiple-matches", _AMBIGUOUS, link.expression))
+        else:
+            faults.append(Issue("not-found", _UNMATCHED, link.expression))
+    if faults:
+        raise PreconditionFailed(issues=faults)
+    return named
+
+
+_AMBIGUOUS = "the conditional reference matches more than one resource"
+_UNMATCHED = "the conditional reference matches no resource"
+
+
+def _read(key: ResourceKey, tx: Transaction) -> Version:
+    version = tx.read(key)
+    if version is None:
+        raise NotFound(f"{key} is not known")
+    return check_present(version)

@@ -1,0 +1,1 @@
+"""Operations: what FHIR marks with `$`, and what this server adds."""

@@ -1,0 +1,41 @@
+"""The table of FHIR's routes; what the server claims to do is read from it.
+
+https://hl7.org/fhir/R4/http.html
+"""
+
+from fastapi import FastAPI
+from starlette.routing import BaseRoute
+
+from fhir_server.errors import FhirError
+from fhir_server.rest import error_handler, instance_level, system_level, type_level
+from fhir_server.rest.dispatch import FhirDispatch, FhirRoute
+
+FHIR_ROUTES = (
+    FhirRoute("GET", "/metadata", system_level.capabilities, "capabilities"),
+    FhirRoute("POST", "/", system_level.batch_or_transaction, "transaction"),
+    FhirRoute("GET", "/_history", system_level.history, "history-system"),
+    FhirRoute("POST", "/{type}", type_level.create, "create"),
+    FhirRoute("PUT", "/{type}", type_level.conditional_update, "update"),
+    FhirRoute("PATCH", "/{type}", type_level.conditional_patch, "patch"),
+    FhirRoute("DELETE", "/{type}", type_level.conditional_delete, "delete"),
+    FhirRoute("GET", "/{type}", type_level.search, "search-type"),
+    FhirRoute("POST", "/{type}/_search", type_level.search_by_post, "search-type"),
+    FhirRoute("GET", "/{type}/_history", type_level.history, "history-type"),
+    FhirRoute("GET", "/{type}/{id}", instance_level.read, "read"),
+    FhirRoute("PUT", "/{type}/{id}", instance_level.update, "update"),
+    FhirRoute("PATCH", "/{type}/{id}", instance_level.patch, "patch"),
+    FhirRoute("DELETE", "/{type}/{id}", instance_level.delete, "delete"),
+    FhirRoute("GET", "/{type}/{id}/_history", instance_level.history, "history-instance"),
+    FhirRoute("GET", "/{type}/{id}/_history/{vid}", instance_level.vread, "vread"),
+)
+
+
+def fhir_routes(prefix: str = "/fhir") -> list[BaseRoute]:
+    """Everything below `prefix`. Needs `app.state.context`; reads `app.state.settings` too."""
+    return [FhirDispatch(prefix, FHIR_ROUTES)]
+
+
+def install(app: FastAPI, prefix: str = "/fhir") -> None:
+    """Serve FHIR below `prefix`, and answer in OperationOutcomes wherever FHIR fails."""
+    app.router.routes[:0] = fhir_routes(prefix)
+    app.add_exception_handler(FhirError, error_handler.handle)

@@ -1,0 +1,33 @@
+"""Endpoints about the whole server: capabilities, batch and transaction, history.
+
+https://hl7.org/fhir/R4/http.html#3.1.0
+"""
+
+from starlette.responses import Response
+
+from fhir_server.core.bundle_request import parse_type
+from fhir_server.interactions import history as history_interaction
+from fhir_server.interactions.batch import batch
+from fhir_server.interactions.capabilities import capabilities as capabilities_interaction
+from fhir_server.interactions.transaction import transaction
+from fhir_server.rest import bundle_responses, responses
+from fhir_server.rest.request import FhirRequest
+
+
+async def capabilities(request: FhirRequest) -> Response:
+    return responses.of_body(request, capabilities_interaction(request.ctx))
+
+
+async def batch_or_transaction(request: FhirRequest) -> Response:
+    bundle = await request.resource()
+    kind = parse_type(bundle)
+    perform = batch if kind == "batch" else transaction
+    preferences = request.preferences
+    results = await perform(request.ctx, bundle, is_strict=preferences.is_strict)
+    body = bundle_responses.render(kind, request.ctx.base_url, results, preferences.returns)
+    return responses.of_body(request, body)
+
+
+async def history(request: FhirRequest) -> Response:
+    body = await history_interaction.system(request.ctx, request.params)
+    return responses.of_body(request, body)

@@ -1,0 +1,109 @@
+"""Environment and TOML file into one frozen Settings, read once at start-up.
+
+The environment wins over the file named by `FHIR_SERVER_CONFIG`.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+CONFIG_VARIABLE = "FHIR_SERVER_CONFIG"
+
+FolderList = Annotated[tuple[Path, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """What the operator decides; `docs/settings.md` describes each for users."""
+
+    model_config = SettingsConfigDict(env_prefix="FHIR_SERVER_", frozen=True, extra="ignore")
+
+    store: str = "sqlite:///./data/fhir.db"
+    base_url: str = ""
+    auth: Literal["none"] = "none"
+    allow_insecure: bool = False
+    time_zone: str = "Europe/Moscow"
+    validation: Literal["strict", "warn"] = "strict"
+    max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
+    max_bundle_entries: int = Field(default=5_000, gt=0)
+    max_page_size: int = Field(default=1_000, gt=0)
+    mappings: FolderList = ()
+    profiles: FolderList = ()
+    terminology: FolderList = ()
+    adapters: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    allow_private_endpoints: bool = False
+    page_key: str = Field(default="", repr=False)
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    deliver: bool = True
+    drain_seconds: float = Field(default=1.0, ge=0, le=60)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    @field_validator("mappings", "profiles", "terminology", mode="before")
+    @classmethod
+    def _split_folders(cls, value: object) -> object:
+        return value.split(os.pathsep) if isinstance(value, str) and value else value or ()
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_addresses(cls, value: object) -> object:
+        return value.split(",") if isinstance(value, str) and value else value or ()
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, value: str) -> str:
+        ZoneInfo(value)
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _strip_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the TOML file; nothing else."""
+        path = os.environ.get(CONFIG_VARIABLE)
+        file = (TomlConfigSettingsSource(settings_cls, Path(path)),) if path else ()
+        return (init_settings, env_settings, *file)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposure(settings: Settings, host: str) -> None:
+    """Refuse to serve patients' data to a network without knowing who asks.
+
+    Raises:
+        ValueError: `AUTH=none` on an address other machines can reach.
+    """
+    if settings.auth == "none" and not is_loopback(host) and not settings.allow_insecure:
+        raise ValueError(
+            f"AUTH=none is refused on {host}: anyone there could read every patient. "
+            "Serve 127.0.0.1 behind a proxy that checks access, "
+            "or set FHIR_SERVER_ALLOW_INSECURE=1 to accept this."
+        )

@@ -1,0 +1,130 @@
+"""A server on a real socket, and a client that speaks FHIR to it."""
+
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+import uvicorn
+
+from fhir_server.app import create_app
+from fhir_server.settings import Settings
+
+
+class Server:
+    """A running server: `url` is its root, `fhir` its FHIR base."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings = {"store": "sqlite:///:memory:", "deliver": False, **settings}
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.fhir = f"{self.url}/fhir"
+        config = uvicorn.Config(
+            create_app(Settings(**settings)),
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            lifespan="on",
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self.socket]}, daemon=True
+        )
+
+    def __enter__(self) -> "Server":
+        self._thread.start()
+        deadline = time.monotonic() + 30
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError("the server did not start")
+            time.sleep(0.02)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+        self.socket.close()
+
+
+class Client:
+    """Requests below the FHIR base; JSON bodies are sent as FHIR."""
+
+    def __init__(self, server: Server) -> None:
+        self.base = server.fhir
+        self.session = requests.Session()
+
+    def send(self, method: str, path: str, json: Any = None, **more: Any) -> requests.Response:
+        headers = more.pop("headers", {})
+        if json is not None:
+            more["json"] = json
+            headers = {"Content-Type": "application/fhir+json", **headers}
+        url = path if path.startswith("http") else f"{self.base}/{path}"
+        return self.session.request(method, url, headers=headers, timeout=30, **more)
+
+    def get(self, path: str, **more: Any) -> requests.Response:
+        return self.send("GET", path, **more)
+
+    def post(self, path: str, json: Any = None, **more: Any) -> requests.Response:
+        return self.send("POST", path, json, **more)
+
+    def put(self, path: str, json: Any = None, **more: Any) -> requests.Response:
+        return self.send("PUT", path, json, **more)
+
+    def delete(self, path: str, **more: Any) -> requests.Response:
+        return self.send("DELETE", path, **more)
+
+    def create(self, resource: dict[str, Any]) -> dict[str, Any]:
+        """What was stored of `resource`."""
+        response = self.post(resource["resourceType"], resource)
+        assert response.status_code == 201, response.text
+        return response.json()
+
+    def issues(self, response: requests.Response) -> list[dict[str, Any]]:
+        """The issues of an OperationOutcome."""
+        outcome = response.json()
+        assert outcome["resourceType"] == "OperationOutcome", outcome
+        return outcome["issue"]
+
+    def pages(self, path: str) -> Iterator[dict[str, Any]]:
+        """The Bundles of a search or history, by their next links."""
+        following: str | None = path
+        while following is not None:
+            response = self.get(following)
+            assert response.status_code == 200, response.text
+            bundle = response.json()
+            yield bundle
+            links = {link["relation"]: link["url"] for link in bundle["link"]}
+            following = links.get("next")
+
+    def found(self, path: str, mode: str = "match") -> list[str]:
+        """`Type/id` of what a search finds, over all pages."""
+        return [
+            f"{entry['resource']['resourceType']}/{entry['resource']['id']}"
+            for bundle in self.pages(path)
+            for entry in bundle.get("entry", ())
+            if entry["search"]["mode"] == mode
+        ]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server: Server) -> Client:
+    return Client(server)
+
+
+@pytest.fixture
+def unique() -> str:
+    """A word that no other test uses."""
+    return f"w{next(_numbers)}x{time.time_ns()}"
+
+
+_numbers = itertools.count()

@@ -1,0 +1,58 @@
+"""The table of routes, and what is said about it elsewhere."""
+
+import pytest
+
+from fhir_server import errors
+from fhir_server.interactions import capabilities
+from fhir_server.rest import error_handler, routes
+from fhir_server.rest.dispatch import FhirDispatch
+
+
+def every_error(base=errors.FhirError):
+    for error in base.__subclasses__():
+        yield error
+        yield from every_error(error)
+
+
+def test_every_route_is_claimed_and_every_claim_routed():
+    routed = {route.interaction for route in routes.FHIR_ROUTES}
+    claimed = {*capabilities.OF_TYPES, *capabilities.OF_SYSTEM, "capabilities"}
+    # One route takes both kinds of Bundle.
+    assert routed | {"batch"} == claimed
+
+
+@pytest.mark.parametrize("error", [e for e in every_error() if e is not errors.Gone])
+def test_every_error_has_a_status(error):
+    assert 400 <= error_handler.status_of(error("x")) < 600
+    assert error_handler.status_of(error("x")) != 500
+
+
+def test_unexpected_error_tells_no_detail():
+    response = error_handler.respond(ValueError("Ivanov"))
+    assert response.status_code == 500
+    assert b"Ivanov" not in response.body
+
+
+def test_unexpected_error_is_logged_without_its_message(caplog):
+    error_handler.respond(ValueError("Ivanov"))
+    assert "ValueError" in caplog.text
+    assert "Ivanov" not in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/fhirs", "/", "/health/live", "/fhirmetadata"])
+def test_other_paths_are_left_to_others(path):
+    dispatch = FhirDispatch("/fhir", routes.FHIR_ROUTES)
+    match, _ = dispatch.matches({"type": "http", "path": path})
+    assert match.name == "NONE"
+
+
+def test_store_that_is_away_is_worth_a_retry():
+    response = error_handler.respond(errors.StoreUnavailable("the store is busy"))
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
+
+
+def test_gone_tells_the_version_that_says_so():
+    response = error_handler.respond(errors.Gone("Patient/1 was deleted", 3))
+    assert response.status_code == 410
+    assert response.headers["ETag"] == 'W/"3"'
