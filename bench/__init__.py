@@ -1,0 +1,1 @@
+"""The benchmark: ratios taken in one run, so that a noisy machine does not mislead."""

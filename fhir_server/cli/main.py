@@ -1,0 +1,28 @@
+"""The command line: every command of `fhir-server`.
+
+Exit codes: 0 fine, 1 something failed (said on stderr), 2 wrong usage.
+"""
+
+import typer
+
+from fhir_server.cli import deliveries, mappings, readings
+from fhir_server.cli.backup import backup
+from fhir_server.cli.check_store import check_store
+from fhir_server.cli.deliver import deliver
+from fhir_server.cli.demo import demo
+from fhir_server.cli.serve import serve
+
+app = typer.Typer(
+    name="fhir-server",
+    help="FHIR R4 server for personal medical assistants.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals can hold a patient's data
+)
+app.command()(serve)
+app.command()(deliver)
+app.add_typer(readings.app, name="readings")
+app.add_typer(mappings.app, name="mappings")
+app.add_typer(deliveries.app, name="deliveries")
+app.command("check-store")(check_store)
+app.command()(backup)
+app.command()(demo)

@@ -1,0 +1,51 @@
+"""Which sinks want a committed version, and in which group each sends it."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from fhir_server.core.version import Version
+from fhir_server.errors import StoreUnavailable
+from fhir_server.outbox.sink import Sink
+from fhir_server.store.protocol import Routed
+
+_log = logging.getLogger(__name__)
+
+Route = Callable[[Version], Sequence[Routed]]
+
+
+def route_to(sinks: Sequence[Sink]) -> Route:
+    """A route over the sinks' own `group`, for `Outbox.fan_out`.
+
+    Raises:
+        ValueError: two sinks of one name: their deliveries could not be told apart.
+    """
+    names = [sink.name for sink in sinks]
+    if len(set(names)) != len(names):
+        raise ValueError(f"two sinks have the same name: {', '.join(sorted(names))}")
+
+    def route(version: Version) -> Sequence[Routed]:
+        return [
+            Routed(sink.name, group)
+            for sink in sinks
+            if (group := _group(sink, version)) is not None
+        ]
+
+    return route
+
+
+def _group(sink: Sink, version: Version) -> str | None:
+    try:
+        return sink.group(version)
+    except StoreUnavailable:
+        raise
+    except Exception as error:  # one odd resource must not stop the rest, nor be lost
+        _log.error(
+            "a version could not be sorted",
+            extra={
+                "sink": sink.name,
+                "key": str(version.key),
+                "version_id": version.version_id,
+                "error": type(error).__qualname__,
+            },
+        )
+        return f"unsorted/{version.key}"

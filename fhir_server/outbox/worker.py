@@ -1,0 +1,135 @@
+"""The outbox worker: threads that route committed versions and deliver them.
+
+One thread fans out, and each sink has its own, so a dead receiver delays nobody else.
+Any number of workers, in any number of processes, share one outbox: leases keep them
+apart. All of them must know the same sinks, for whoever looks at a version first makes
+its deliveries.
+"""
+
+import logging
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from threading import Event, Thread
+
+from fhir_server.outbox.fan_out import route_to
+from fhir_server.outbox.sink import Sink
+from fhir_server.outbox.sink_loop import Pace, SinkLoop
+from fhir_server.store.protocol import Outbox
+
+_log = logging.getLogger(__name__)
+
+# After a sink's connections were cut, its thread has only the ledger left to write.
+_AFTER_CUT = 5.0
+
+
+class Worker:
+    """Delivers until it is stopped.
+
+    Without sinks it does nothing at all: versions are looked at by the first worker that
+    has one, so a receiver that is set up later gets what came before.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        sinks: Sequence[Sink],
+        *,
+        pace: Pace = Pace(),  # noqa: B008 - a constant
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._outbox = outbox
+        self._sinks = tuple(sinks)
+        self._pace = pace
+        self._route = route_to(sinks)
+        self._owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+        self._stopping = Event()
+        self._committed = Event()
+        self._chance = chance
+        self._queued = {sink.name: Event() for sink in self._sinks}
+        self._threads: list[Thread] = []
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        if self._threads:
+            raise RuntimeError("the worker was started before")
+        if not self._sinks:
+            return
+        self._threads = [Thread(target=self._fan_out, name="outbox-fan-out", daemon=True)]
+        for sink in self._sinks:
+            loop = SinkLoop(
+                self._outbox, sink, self._owner, self._pace, self._chance, self._stopping
+            )
+            self._threads.append(
+                Thread(
+                    target=self._deliver,
+                    args=(loop, self._queued[sink.name]),
+                    name=f"outbox-{sink.name}",
+                    daemon=True,
+                )
+            )
+        for thread in self._threads:
+            thread.start()
+
+    def nudge(self) -> None:
+        """Something was committed: look now, not at the next poll. From any thread, cheap."""
+        self._committed.set()
+
+    def stop(self, grace: float = 15.0) -> bool:
+        """Claim no more and wait for what is under way, then cut it.
+
+        What was cut is released to the next worker; what could not even be released
+        comes back when its lease runs out.
+
+        Returns: whether all threads ended.
+        """
+        self._stopping.set()
+        self._committed.set()
+        for queued in self._queued.values():
+            queued.set()
+        self._join(grace)
+        for sink in self._sinks:
+            sink.close()
+        self._join(_AFTER_CUT)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _join(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _fan_out(self) -> None:
+        while not self._stopping.is_set():
+            self._committed.clear()
+            try:
+                looked_at = self._outbox.fan_out(self._route, self._pace.fan_out_limit)
+            except Exception as error:  # a thread that ends would stop all deliveries
+                self._complain("fan-out failed", error)
+                continue
+            if looked_at:
+                for queued in self._queued.values():
+                    queued.set()
+            if looked_at < self._pace.fan_out_limit:
+                self._committed.wait(self._pace.poll)
+
+    def _deliver(self, loop: SinkLoop, queued: Event) -> None:
+        while not self._stopping.is_set():
+            queued.clear()
+            try:
+                pause = loop.step()
+            except Exception as error:  # as above
+                self._complain("delivering failed", error)
+                continue
+            if pause is None:
+                queued.wait(self._pace.poll)
+            elif pause:
+                # Not to be cut short by new commits: the receiver is in trouble.
+                self._stopping.wait(pause)
+
+    def _complain(self, what: str, error: Exception) -> None:
+        # Only the class: a message may quote a patient's data.
+        _log.error(what, extra={"error": type(error).__qualname__})
+        self._stopping.wait(self._pace.receiver.base * (1 + self._chance()))
