@@ -3,6 +3,7 @@
 The only module that knows the clock, chance, the drivers and the adapters.
 """
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -34,6 +35,7 @@ from fhir_server.rest.metrics import OutboxGauges
 from fhir_server.rest.request_id import RequestIds
 from fhir_server.settings import Settings
 from fhir_server.store.open import OpenStore, open_store
+from fhir_server.store.upkeep import keep_purged
 
 SINKS: dict[str, Callable[..., Sink]] = {"national-registry": national_registry.from_settings}
 
@@ -149,10 +151,12 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         worker = components.worker() if settings.deliver else None
         if worker:
             worker.start()
+        upkeep = asyncio.create_task(keep_purged(store, now))
         try:
             with draining.on_signal():
                 yield
         finally:
+            upkeep.cancel()
             if worker:
                 worker.stop()
             await store.close()

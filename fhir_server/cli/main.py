@@ -10,6 +10,8 @@ from fhir_server.cli.backup import backup
 from fhir_server.cli.check_store import check_store
 from fhir_server.cli.deliver import deliver
 from fhir_server.cli.demo import demo
+from fhir_server.cli.export import export
+from fhir_server.cli.import_ import import_
 from fhir_server.cli.serve import serve
 
 app = typer.Typer(
@@ -25,4 +27,6 @@ app.add_typer(mappings.app, name="mappings")
 app.add_typer(deliveries.app, name="deliveries")
 app.command("check-store")(check_store)
 app.command()(backup)
+app.command("export")(export)
+app.command("import")(import_)
 app.command()(demo)

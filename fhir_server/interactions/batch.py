@@ -15,6 +15,7 @@ from fhir_server.core.bundle_request import (
     required_resource,
 )
 from fhir_server.core.identity import ResourceKey
+from fhir_server.core.patch.entry import parse_entry
 from fhir_server.core.resource_json import Resource
 from fhir_server.errors import Issue, Unsupported
 from fhir_server.interactions.conditional_delete import conditional_delete
@@ -24,6 +25,7 @@ from fhir_server.interactions.create import create
 from fhir_server.interactions.delete import delete
 from fhir_server.interactions.entry_faults import placed
 from fhir_server.interactions.entry_result import EntryResult, Failed, perform_reading
+from fhir_server.interactions.patch import conditional_patch, patch
 from fhir_server.interactions.update import update
 
 # As many as one group commit takes well; more would only wait in the store's queue.
@@ -87,6 +89,19 @@ async def _perform(ctx: Context, entry: RequestEntry, *, is_strict: bool) -> Ent
                     required_resource(entry),
                     entry.params,
                     entity_tags(entry.if_match),
+                )
+                return written
+            case "PATCH", (resource_type, resource_id):
+                key = ResourceKey(resource_type, resource_id)
+                change = parse_entry(required_resource(entry), ctx.element_types)
+                conditions = entity_tags(entry.if_match), entity_tags(entry.if_none_match)
+                written, _ = await patch(ctx, key, change, *conditions)
+                return written
+            case "PATCH", (resource_type,):
+                change = parse_entry(required_resource(entry), ctx.element_types)
+                if_match = entity_tags(entry.if_match)
+                written, _ = await conditional_patch(
+                    ctx, resource_type, entry.params, change, if_match
                 )
                 return written
             case "DELETE", (resource_type,):

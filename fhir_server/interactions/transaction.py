@@ -5,7 +5,7 @@ the answers keep the order of the request. https://hl7.org/fhir/R4/http.html#tra
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fhir_server.core import links
@@ -13,8 +13,8 @@ from fhir_server.core.bundle_request import parse_entries
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.version import Version
-from fhir_server.errors import Issue, MultipleMatches, NotFound, PreconditionFailed
-from fhir_server.interactions import create, delete, update
+from fhir_server.errors import MultipleMatches, NotFound
+from fhir_server.interactions import create, delete, transaction_patches, update
 from fhir_server.interactions.condition import Condition, find_match, find_matches
 from fhir_server.interactions.conditional_update import choose_key
 from fhir_server.interactions.context import Context
@@ -26,10 +26,10 @@ from fhir_server.interactions.transaction_plan import (
     Deletion,
     Plan,
     Reading,
-    Reference,
     Update,
     make_plan,
 )
+from fhir_server.interactions.transaction_references import resolve
 from fhir_server.interactions.written import Written
 from fhir_server.store.protocol import Transaction
 
@@ -53,7 +53,7 @@ async def transaction(
     else:
         plan = await asyncio.to_thread(make_plan, ctx, entries)
     await _check_readings(ctx, plan.readings, is_strict=is_strict)
-    results = await ctx.store.commit(lambda tx: _decide(plan, tx))
+    results = await ctx.store.commit(lambda tx: _decide(ctx, plan, tx))
     for reading in plan.readings:
         if results[reading.entry.position] is None:
             with placed(reading.entry.position):
@@ -72,10 +72,11 @@ async def _check_readings(ctx: Context, readings: Iterable[Reading], *, is_stric
                 await perform_reading(ctx, reading.entry, is_strict=is_strict)
 
 
-def _decide(plan: Plan, tx: Transaction) -> Results:
+def _decide(ctx: Context, plan: Plan, tx: Transaction) -> Results:
     results: Results = [None] * plan.size
     touched = _delete(plan.deletions, tx, results)
     settled = _settle(plan, tx, results, touched)
+    patched = transaction_patches.settle(plan.patches, tx, touched)
     writes = settled.writes
     if settled.moved:
         writes = [w._replace(resource=links.move(w.resource, settled.moved)) for w in writes]
@@ -84,11 +85,13 @@ def _decide(plan: Plan, tx: Transaction) -> Results:
             _put(write, tx, results)
     if plan.references:
         # Resolved behind the other writes: one may mean what this transaction made.
-        named = _resolve([r for refs in plan.references.values() for r in refs], tx)
+        named = resolve([r for refs in plan.references.values() for r in refs], tx)
         for write in writes:
             if write.position in plan.references:
                 resource = links.replace_references(write.resource, named)
                 _put(write._replace(resource=resource), tx, results)
+    if patched:
+        transaction_patches.perform(ctx, plan, patched, settled.moved, tx, results)
     for position, earlier in settled.repeated.items():
         created = results[earlier]
         if isinstance(created, Written):
@@ -187,32 +190,6 @@ def _put(write: Creation | Update, tx: Transaction, results: Results) -> None:
             results[write.position] = update.decide(
                 write.key, write.resource, write.if_match, write.if_none_match
             )(tx)
-
-
-def _resolve(references: Sequence[Reference], tx: Transaction) -> dict[str, str]:
-    """What each conditional reference names.
-
-    Raises:
-        PreconditionFailed: some name nothing, or several resources; all are told.
-    """
-    matches = find_matches(tx, (reference.condition for reference in references))
-    named: dict[str, str] = {}
-    faults: list[Issue] = []
-    for condition, link in references:
-        found = matches[condition]
-        if len(found) == 1:
-            named[link.text] = str(found[0])
-        elif found:
-            faults.append(Issue("multiple-matches", _AMBIGUOUS, link.expression))
-        else:
-            faults.append(Issue("not-found", _UNMATCHED, link.expression))
-    if faults:
-        raise PreconditionFailed(issues=faults)
-    return named
-
-
-_AMBIGUOUS = "the conditional reference matches more than one resource"
-_UNMATCHED = "the conditional reference matches no resource"
 
 
 def _read(key: ResourceKey, tx: Transaction) -> Version:

@@ -17,6 +17,8 @@ from fhir_server.core.bundle_request import (
 from fhir_server.core.etag import EntityTags
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.links import Conditional
+from fhir_server.core.patch.entry import parse_entry
+from fhir_server.core.patch.patch import Patch
 from fhir_server.core.resource_json import Resource
 from fhir_server.errors import FhirError, InvalidRequest, Issue, Unsupported
 from fhir_server.interactions.condition import Condition, parse_condition
@@ -24,6 +26,7 @@ from fhir_server.interactions.conditional_update import own_id
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.entry_faults import overlap, placed, with_issues
 from fhir_server.interactions.incoming import (
+    check_key,
     check_resource,
     check_resource_type,
     check_same_key,
@@ -60,6 +63,16 @@ class Update(NamedTuple):
     condition: Condition | None = None
 
 
+class Patching(NamedTuple):
+    """A PATCH of a key, or of what matches a condition. It is applied where it commits."""
+
+    position: int
+    target: ResourceKey | Condition
+    change: Patch
+    if_match: EntityTags | None = None
+    if_none_match: EntityTags | None = None
+
+
 class Reading(NamedTuple):
     """A GET: `key` where it is a plain read, which the decision itself can do."""
 
@@ -67,7 +80,7 @@ class Reading(NamedTuple):
     key: ResourceKey | None
 
 
-Step = Deletion | Creation | Update | Reading
+Step = Deletion | Creation | Update | Patching | Reading
 
 
 class Reference(NamedTuple):
@@ -78,13 +91,18 @@ class Reference(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What to do. `references` are the conditional ones, by the index of their entry."""
+    """What to do. `references` are the conditional ones, by the index of their entry.
+
+    `targets` is what each `fullUrl` of the Bundle becomes.
+    """
 
     deletions: tuple[Deletion, ...]
     creations: tuple[Creation, ...]
     updates: tuple[Update, ...]
+    patches: tuple[Patching, ...]
     readings: tuple[Reading, ...]
     references: dict[int, tuple[Reference, ...]]
+    targets: dict[str, str]
     size: int
 
 
@@ -125,8 +143,10 @@ def make_plan(ctx: Context, entries: Sequence[RequestEntry | RefusedEntry]) -> P
         tuple(step for step in linked if isinstance(step, Deletion)),
         tuple(step for step in linked if isinstance(step, Creation)),
         tuple(step for step in linked if isinstance(step, Update)),
+        tuple(step for step in linked if isinstance(step, Patching)),
         tuple(step for step in linked if isinstance(step, Reading)),
         references,
+        targets,
         len(entries),
     )
 
@@ -166,6 +186,15 @@ def _understand(ctx: Context, entry: RequestEntry) -> Step:
             key = ResourceKey(resource_type, own_id(resource) or ctx.new_id())
             if_match = entity_tags(entry.if_match)
             return Update(entry.position, key, resource, if_match, condition=condition)
+        case "PATCH", (resource_type, *rest) if len(rest) < 2:
+            change = parse_entry(required_resource(entry), ctx.element_types)
+            tags = entity_tags(entry.if_match), entity_tags(entry.if_none_match)
+            if not rest:
+                condition = parse_condition(ctx, resource_type, entry.params)
+                return Patching(entry.position, condition, change, *tags)
+            key = ResourceKey(resource_type, rest[0])
+            check_key(ctx, key)
+            return Patching(entry.position, key, change, *tags)
     issue = Issue("not-supported", f"{entry.method} of this is not done in a transaction", at)
     raise Unsupported(issues=(issue,))
 
@@ -184,7 +213,7 @@ def _overlaps(steps: Sequence[tuple[RequestEntry, Step]]) -> list[FhirError]:
     full_urls: set[str] = set()
     for entry, step in steps:
         target: ResourceKey | Condition | None = None
-        if isinstance(step, Deletion):
+        if isinstance(step, Deletion | Patching):
             target = step.target
         elif isinstance(step, Update):
             target = step.condition or step.key
@@ -227,9 +256,18 @@ def _check(ctx: Context, step: Step) -> None:
 def _references(ctx: Context, step: Step) -> tuple[Reference, ...]:
     if not isinstance(step, Creation | Update):
         return ()
-    path = f"{expression(step.position)}.resource"
+    return references_of(ctx, step.resource, step.position)
+
+
+def references_of(ctx: Context, resource: Resource, position: int) -> tuple[Reference, ...]:
+    """The conditional references of `resource`, that of the entry at `position`.
+
+    Raises:
+        FhirError: one of them means nothing.
+    """
+    path = f"{expression(position)}.resource"
     found = []
-    for link in links.conditional_references(step.resource, path):
+    for link in links.conditional_references(resource, path):
         try:
             check_resource_type(ctx, link.resource_type)
             params = query_string.parse(link.query)

@@ -12,12 +12,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
-from fhir_server.errors import NotFound, Unsupported
+from fhir_server.errors import NotAcceptable, NotFound, Unsupported
 from fhir_server.interactions.context import Context
 from fhir_server.rest import error_handler, responses
 from fhir_server.rest.base_url import BaseUrls
 from fhir_server.rest.body import ClientDisconnectedError
-from fhir_server.rest.negotiation import FHIR_JSON
+from fhir_server.rest.negotiation import FHIR_JSON, choose_media_type, is_xml
 from fhir_server.rest.request import FhirRequest, decode_headers
 
 Endpoint = Callable[[FhirRequest], Awaitable[Response]]
@@ -74,7 +74,7 @@ class FhirDispatch(BaseRoute):
         await response(scope, receive, send)
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
-        media_type = FHIR_JSON
+        request: FhirRequest | None = None
         extra: Mapping[str, str] = {}
         try:
             segments = _split(_route_path(scope)[len(self.prefix) :])
@@ -91,14 +91,21 @@ class FhirDispatch(BaseRoute):
             ctx = self._context(scope, headers)
             path = tuple(segment for segment in segments if segment[0] not in "_$")
             request = FhirRequest(ctx, scope, receive, headers, path)
-            media_type = request.media_type
             response = await route.endpoint(request)
-            if request.is_pretty or len(response.body) >= responses.GZIP_FROM_BYTES:
+            if (
+                request.is_pretty
+                or len(response.body) >= responses.GZIP_FROM_BYTES
+                or is_xml(request.media_type)
+            ):
                 response = await responses.finish(request, response)
         except ClientDisconnectedError:
             raise
         except Exception as error:
+            media_type = _media_type(scope) if request is None else request.media_type
             response = error_handler.respond(error, media_type, extra)
+            if is_xml(media_type):
+                types = scope["app"].state.context.element_types
+                responses.replace_body(response, responses.to_xml(bytes(response.body), types))
         return response
 
     def _context(self, scope: Scope, headers: Mapping[str, str]) -> Context:
@@ -115,6 +122,14 @@ class FhirDispatch(BaseRoute):
                 self._contexts.clear()
             ctx = self._contexts[base_url] = state.context.at(base_url)
         return ctx
+
+
+def _media_type(scope: Scope) -> str:
+    """The format of the answer to a request that could not even be understood."""
+    try:
+        return choose_media_type(decode_headers(scope).get("accept"), None)
+    except NotAcceptable:
+        return FHIR_JSON
 
 
 def _route_path(scope: Scope) -> str:

@@ -102,12 +102,18 @@ def _parameter(parameter: Document) -> tuple[str, str]:
     if values:
         said.append(" · ".join(f"<code>{escape(str(value))}</code>" for value in values))
     if "example" in parameter:
-        example = parameter["example"]
-        shown = example if isinstance(example, str) else json.dumps(example)
-        said.append(f'<span class="soft">such as <code>{escape(shown)}</code></span>')
+        shown = escape(_example(parameter["example"]))
+        said.append(f'<span class="soft">such as <code>{shown}</code></span>')
     place = parameter["in"] + (", required" if parameter.get("required") else "")
     name = f'<code>{escape(parameter["name"])}</code><br><span class="soft">{place}</span>'
     return name, "<br>".join(part for part in said if part)
+
+
+def _example(value: object) -> str:
+    """An example as it stands in a query string, but for the percent signs."""
+    if isinstance(value, Mapping):
+        return "&".join(f"{name}={part}" for name, part in value.items())
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _response(status: str, response: Document) -> tuple[str, str]:

@@ -19,12 +19,19 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from fhir_server import __version__
+from fhir_server.core.patch.patch import FHIR_JSON, FHIR_XML, JSON_PATCH, MERGE_PATCH
 from fhir_server.rest import docs_page
 from fhir_server.rest.dispatch import FhirRoute
-from fhir_server.rest.negotiation import FHIR_JSON
 
 _VARIABLE = re.compile(r"\{(\w+)\}")
 _TEMPLATES = "x-fhir-interactions"
+_XML: dict[str, Any] = {"schema": {"type": "string", "description": "The same as FHIR's XML."}}
+_PATCHES: dict[str, Any] = {
+    JSON_PATCH: {"schema": {"type": "array", "items": {"type": "object"}}},
+    MERGE_PATCH: {"schema": {"type": "object"}},
+    FHIR_JSON: {"schema": {"type": "object", "description": "Parameters: a FHIRPath Patch."}},
+    FHIR_XML: _XML,
+}
 _WRITTEN = {
     "200": "The version that is current now.",
     "201": "The version that was made.",
@@ -132,7 +139,9 @@ def _responses(template: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _content(schema: str) -> dict[str, Any]:
-    return {FHIR_JSON: {"schema": _reference("schemas", schema)}}
+    if schema == "Patch":
+        return _PATCHES
+    return {FHIR_JSON: {"schema": _reference("schemas", schema)}, FHIR_XML: _XML}
 
 
 def _reference(kind: str, name: str) -> dict[str, str]:

@@ -97,9 +97,13 @@ async def finish(request: FhirRequest, response: Response) -> Response:
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Vary"] = "Accept, Accept-Encoding"
     if body is not response.body:
-        response.body = body
-        response.headers["Content-Length"] = str(len(body))
+        replace_body(response, body)
     return response
+
+
+def replace_body(response: Response, body: bytes) -> None:
+    response.body = body
+    response.headers["Content-Length"] = str(len(body))
 
 
 async def _in_xml(request: FhirRequest, body: bytes) -> bytes:
@@ -119,7 +123,7 @@ def to_xml(body: bytes, types: ElementTypes, *, is_pretty: bool = False) -> byte
 
 
 def _content(request: FhirRequest) -> dict[str, str]:
-    return {"Content-Type": f"{request.media_type}; charset=utf-8"}
+    return {"Content-Type": f"{request.media_type}; charset=utf-8", "Vary": "Accept"}
 
 
 def _format_http_date(when: datetime) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
-from fhir_server.store.protocol import Outbox, Store
+from fhir_server.store.protocol import Archive, Outbox, Store
 from fhir_server.store.sqlite.store import SqliteStore
 
 _MEMORY = ":memory:"
@@ -25,7 +25,7 @@ class Findings(Protocol):
     def faults(self) -> tuple[str, ...]: ...
 
 
-class OpenStore(Store, Protocol):
+class OpenStore(Store, Archive, Protocol):
     """A store with its outbox, and what keeps it in order."""
 
     @property

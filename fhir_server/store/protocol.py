@@ -23,19 +23,26 @@ Decision = Callable[["Transaction"], T]
 
 
 class Page(NamedTuple):
-    """One page of a search. `next` is None on the last; `total` where it was asked for."""
+    """One page of a search. `next` is None on the last; `total` where it was asked for.
+
+    `previous` is what the page before this one ends at, None on the first. `cursors` are
+    the places of the versions in the order that was asked for; a history has none.
+    """
 
     versions: tuple[Version, ...]
     as_of: int
     next: Cursor | None = None
     total: int | None = None
+    previous: Cursor | None = None
+    cursors: tuple[Cursor, ...] = ()
 
 
 class HistoryQuery(NamedTuple):
     """Which versions: of one resource, one type, or all; newest first.
 
     `since` and `at` bound `last_updated`; `before` is the sequence the previous page
-    ended at; `as_of` binds the pages to one moment.
+    ended at; `after` asks for the page that ends with the version next newer than that
+    sequence, in place of `before`; `as_of` binds the pages to one moment.
     """
 
     resource_type: str | None = None
@@ -45,6 +52,7 @@ class HistoryQuery(NamedTuple):
     count: int = 50  # type: ignore[assignment]  # FHIR's word; nobody counts in a query
     before: int | None = None
     as_of: int | None = None
+    after: int | None = None
 
 
 class Transaction(Protocol):
@@ -151,6 +159,33 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what was accepted, then let go of everything."""
+        ...
+
+
+class Extent(NamedTuple):
+    """How far a store goes: its newest sequence, and the last that the outbox looked at."""
+
+    newest: int
+    outbox: int
+
+
+class Archive(Protocol):
+    """A store as a whole, for whoever moves it to another."""
+
+    async def extent(self) -> Extent: ...
+
+    async def restore(self, versions: Sequence[Version], delivered: int) -> None:
+        """Store `versions` as they are: sequence, version, time and bytes; all or none.
+
+        They follow each other and what is stored; a thousand at once is a good number.
+        The outbox makes no deliveries of those up to the sequence `delivered`, unless it
+        has yet to look at something before them.
+
+        Raises:
+            VersionConflict: they do not follow what is stored.
+            InvalidResource: a body is not that of its version.
+            StoreUnavailable: the store is away, or too busy; nothing was kept.
+        """
         ...
 
 

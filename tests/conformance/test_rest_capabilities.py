@@ -35,6 +35,7 @@ def test_every_claimed_type_can_be_searched_and_has_a_history(client, statement)
             "read",
             "vread",
             "update",
+            "patch",
             "delete",
             "create",
             "search-type",

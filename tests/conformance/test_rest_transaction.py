@@ -377,7 +377,7 @@ def test_batch_entries_fail_alone(client, carry_out, unique):
         400,
         412,
         400,
-        405,
+        400,
         404,
         304,
         200,

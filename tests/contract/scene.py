@@ -18,7 +18,7 @@ DATES = [
     "2024", "2024-03", "2024-03-05", "2024-03-05T10:00:00+03:00", "2024-03-05T10:00:00.5Z",
     "2024-03-04T21:00:00Z", "2023-12-31T23:59:59-05:00", "2024-03-05T00:00:00+03:00",
 ]  # fmt: skip
-NUMBERS = ["120", "120.0", "119.5", "0.1", "-3", "0", "1000", "100000000000000000001", "0.30"]
+NUMBERS = ["120", "120.0", "119.5", "0.1", "-3", "-3.01", "0", "1000", "0.30", "1" + "0" * 20 + "1"]
 UNITS = [(UCUM, "mm[Hg]", "mmHg"), (UCUM, "kPa", "kPa"), (UCUM, "g", "g"), (UCUM, "kg", "kg"),
          (None, None, "pills"), ("urn:own", "mm[Hg]", None)]  # fmt: skip
 NAMES = ["Иванова", "ИВАНОВ", "Müller", "Muller-Iwanow", "O'Neil", "al", "Al Ghul", "%", "_a"]
@@ -140,6 +140,9 @@ class World:
             "url": self.maybe(lambda: self.random.choice(["http://a.example/1", "urn:a"])),
         }
 
+    def group(self):
+        return {"type": "person", "actual": True, "code": self.maybe(self.concept)}
+
     def risk_assessment(self):
         def prediction():
             if self.random.random() < 0.5:
@@ -164,7 +167,7 @@ class World:
     def resource(self):
         make = self.random.choice(
             [self.observation, self.observation, self.observation, self.patient, self.patient,
-             self.device, self.risk_assessment]
+             self.device, self.group, self.risk_assessment]
         )  # fmt: skip
         name = "".join(part.capitalize() for part in make.__name__.split("_"))
         return clean({"resourceType": name, "id": self.random.choice(IDS), **make()})
@@ -237,6 +240,7 @@ CRITERIA: dict[str, dict[str, list[str]]] = {
         "url": ["http://a.example/1", "urn:a", "urn"], "url:missing": MISSING,
         "patient.name": STRINGS, "_has:Observation:device:value-quantity": AMOUNTS,
     },
+    "Group": {"code": TOKENS, "_has:Observation:subject:code": TOKENS, "actual": MISSING},
     "RiskAssessment": {
         "probability": ["0.1", "gt0.1", "ge0.3", "lt0.2", "ne0.1", "sa0.2", "eb0.3", "ap0.3"],
         "probability:missing": MISSING, "patient": ["1", "2"], "subject": PATIENTS[:2],
@@ -250,6 +254,7 @@ SORTS = {
                 "general-practitioner", "identifier"],
     "Device": ["url", "type", "patient", "_id"],
     "RiskAssessment": ["probability", "patient"],
+    "Group": ["code"],
 }  # fmt: skip
 
 RULES = {

@@ -75,7 +75,8 @@ class Locator:
             case Constant(value):
                 return [Node(value, _type_of(value))]
             case Name(name):
-                if focus == [self._root] and name in (self._root.type_name, *_RESOURCES):
+                is_root = len(focus) == 1 and focus[0] is self._root
+                if is_root and name in (self._root.type_name, *_RESOURCES):
                     return focus
                 return self._children(focus, name)
             case Member(source, name):

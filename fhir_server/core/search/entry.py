@@ -112,8 +112,26 @@ class UriEntry(NamedTuple):
     element: int = 0
 
 
+class TextEntry(NamedTuple):
+    """A text of many words, for `_text` and `_content`: the distinct ones, folded, in order.
+
+    Resources that say the same in words have equal entries, so a store keeps each once.
+    """
+
+    parameter: str
+    words: tuple[str, ...]
+    element: int = 0
+
+
 Entry = (
-    TokenEntry | ReferenceEntry | DateEntry | StringEntry | NumberEntry | QuantityEntry | UriEntry
+    TokenEntry
+    | ReferenceEntry
+    | DateEntry
+    | StringEntry
+    | NumberEntry
+    | QuantityEntry
+    | UriEntry
+    | TextEntry
 )
 
 
@@ -127,3 +145,4 @@ class IndexEntries(NamedTuple):
     numbers: tuple[NumberEntry, ...] = ()
     quantities: tuple[QuantityEntry, ...] = ()
     uris: tuple[UriEntry, ...] = ()
+    texts: tuple[TextEntry, ...] = ()

@@ -1,7 +1,7 @@
 """Indexing: the entries of a resource, by one generated function for each resource type.
 
-Known limits: the `system` of a `code` element is "", as R4 leaves it to the binding;
-SampledData, Attachments and contained resources give no entries.
+The `system` of a `code` element is "": the binding implies it, and the parser knows which.
+Known limits: SampledData and contained resources give no entries but their words.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from fhir_server.core.search.parameter import (
     SearchType,
     Source,
 )
+from fhir_server.core.search.words import TextReader
 from fhir_server.errors import InvalidResource, Issue
 
 _OF_THE_STORE = frozenset({"_id", "_lastUpdated"})
@@ -38,7 +39,9 @@ _LISTS = {
 _PROLOGUE = tuple(
     line for name in _LISTS.values() for line in (f"{name} = []", f"add_{name} = {name}.append")
 )
-_RESULT = "entries({})".format(", ".join(f"distinct({name})" for name in IndexEntries._fields))
+_RESULT = "entries({}, texts(root))".format(
+    ", ".join(f"distinct({name})" for name in IndexEntries._fields if name != "texts")
+)
 
 T = TypeVar("T")
 
@@ -59,6 +62,7 @@ class Indexer:
         self._parameters = parameters
         self._types = element_types
         self._extracts = extracts(date_range.load_zone(time_zone))
+        self._texts = TextReader(element_types).entries
         self._walks: dict[str, Callable[[Resource], IndexEntries]] = {}
 
     def index(self, resource: Resource) -> IndexEntries:
@@ -96,7 +100,11 @@ class Indexer:
         self, resource_type: str, parameters: Sequence[SearchParameter]
     ) -> Callable[[Resource], IndexEntries]:
         within = self._composite_elements(resource_type, parameters)
-        names: dict[str, Any] = {"entries": IndexEntries, "distinct": _distinct}
+        names: dict[str, Any] = {
+            "entries": IndexEntries,
+            "distinct": _distinct,
+            "texts": self._texts,
+        }
         visits: list[Visit] = []
         for parameter in parameters:
             if parameter.is_derived or parameter.code in _OF_THE_STORE:

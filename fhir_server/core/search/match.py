@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from fhir_server.core import date_range
 from fhir_server.core.date_range import DateRange
+from fhir_server.core.search.compare import date_matches, entry_matches
 from fhir_server.core.search.entry import (
     DateEntry,
     Entry,
@@ -27,13 +28,14 @@ from fhir_server.core.search.entry import (
     QuantityEntry,
     ReferenceEntry,
     StringEntry,
+    TextEntry,
     TokenEntry,
     UriEntry,
 )
-from fhir_server.core.search.folding import fold
 from fhir_server.core.search.parameter import SearchParameter, SearchType, Source
 from fhir_server.core.search.query import (
     UNRESTRICTED,
+    AllOf,
     AnyOf,
     Chain,
     Clause,
@@ -42,16 +44,11 @@ from fhir_server.core.search.query import (
     DateValue,
     Has,
     MissingValue,
-    NumberValue,
-    Prefix,
-    QuantityValue,
+    Not,
     Query,
-    ReferenceValue,
     Restriction,
     SortKey,
-    StringValue,
     TokenValue,
-    UriValue,
     Value,
 )
 from fhir_server.core.version import Version
@@ -153,6 +150,8 @@ def _order_of(entry: Entry, descending: bool) -> SortValue:
             return entry.canonical_high if descending else entry.canonical_low
         case UriEntry():
             return entry.uri
+        case TextEntry():
+            return None
 
 
 def _entries(entries: IndexEntries, parameter: SearchParameter) -> Iterator[Entry]:
@@ -187,6 +186,8 @@ def _all(entries: IndexEntries, search_type: SearchType) -> Sequence[Entry]:
             return entries.quantities
         case SearchType.URI:
             return entries.uris
+        case SearchType.SPECIAL:
+            return entries.texts
     return ()
 
 
@@ -206,6 +207,10 @@ class _Matcher:
                 return self._clause(criterion, indexed)
             case AnyOf(criteria):
                 return any(self._holds(c, indexed) for c in criteria)
+            case AllOf(criteria):
+                return all(self._holds(c, indexed) for c in criteria)
+            case Not(inner):
+                return not self._holds(inner, indexed)
             case Chain(parameter, resource_type, inner):
                 return any(
                     self._refers(indexed, parameter, other) and self.sees(other, (inner,))
@@ -240,6 +245,8 @@ class _Matcher:
                 isinstance(value, CompositeValue) and _composite(entries, parameter, value)
                 for value in values
             )
+        if modifier == "unequal":
+            return any(not any(entry_matches(e, modifier, v) for v in values) for e in found)
         is_found = any(entry_matches(e, modifier, v) for e in found for v in values)
         return is_found is not (modifier == "not")
 
@@ -257,7 +264,7 @@ def _of_version(modifier: str, values: Sequence[Value], version: Version) -> boo
             case TokenValue(system, code):
                 is_found |= not system and code == version.key.resource_id
             case DateValue():
-                is_found |= _date(updated, value)
+                is_found |= date_matches(updated, value)
     return is_found is not (modifier == "not")
 
 
@@ -287,104 +294,3 @@ def _composite(entries: IndexEntries, parameter: SearchParameter, value: Composi
         else:
             matched.append(elements)
     return bool(set.intersection(*matched))
-
-
-def entry_matches(entry: Entry, modifier: str, value: Value) -> bool:
-    """Whether one entry is what one value asks for; `:not` asks as if it were not there."""
-    match entry, value:
-        case TokenEntry(), TokenValue(system, code):
-            return (system is None or entry.system == system) and (
-                code is None or entry.code == code
-            )
-        case TokenEntry(), StringValue(folded):
-            return fold(entry.text).startswith(folded)
-        case ReferenceEntry(), ReferenceValue():
-            return _reference(entry, value)
-        case DateEntry(), DateValue():
-            return _date(entry.range, value)
-        case StringEntry(), StringValue(folded, exact):
-            if modifier == "exact":
-                return entry.exact == exact
-            if modifier == "contains":
-                return folded in entry.folded
-            return entry.folded.startswith(folded)
-        case NumberEntry(), NumberValue():
-            return _number(entry.low, entry.high, value)
-        case QuantityEntry(), QuantityValue():
-            return _quantity(entry, value)
-        case UriEntry(), UriValue(uri):
-            return entry.uri == uri
-    return False
-
-
-def _reference(entry: ReferenceEntry, value: ReferenceValue) -> bool:
-    if value.version is not None and entry.version != value.version:
-        return False
-    if value.url is not None:
-        return entry.url == value.url
-    return entry.resource_id == value.resource_id and (
-        entry.resource_type == value.resource_type
-        if value.resource_type is not None
-        else entry.resource_type != ""
-    )
-
-
-def _date(found: DateRange, value: DateValue) -> bool:
-    asked = value.range
-    match value.prefix:
-        case Prefix.EQ:
-            return asked.contains(found)
-        case Prefix.NE:
-            return not asked.contains(found)
-        case Prefix.GT:
-            return found.end > asked.end
-        case Prefix.LT:
-            return found.start < asked.start
-        case Prefix.GE:
-            return found.end > asked.end or asked.contains(found)
-        case Prefix.LE:
-            return found.start < asked.start or asked.contains(found)
-        case Prefix.SA:
-            return found.start >= asked.end
-        case Prefix.EB:
-            return found.end <= asked.start
-        case Prefix.AP:
-            return asked.overlaps(found)
-
-
-def _number(low: Decimal, high: Decimal, value: NumberValue) -> bool:
-    match value.prefix:
-        case Prefix.EQ:
-            return value.low <= low and high < value.high
-        case Prefix.NE:
-            return not (value.low <= low and high < value.high)
-        case Prefix.GT:
-            return high > value.value
-        case Prefix.LT:
-            return low < value.value
-        case Prefix.GE:
-            return high >= value.value
-        case Prefix.LE:
-            return low <= value.value
-        case Prefix.SA:
-            return low > value.value
-        case Prefix.EB:
-            return high < value.value
-        case Prefix.AP:
-            return low <= value.high and value.low <= high
-
-
-def _quantity(entry: QuantityEntry, value: QuantityValue) -> bool:
-    if value.canonical is not None:
-        return entry.canonical_code == value.canonical_code and _number(
-            entry.canonical_low, entry.canonical_high, value.canonical
-        )
-    if value.system is not None and entry.system != value.system:
-        return False
-    if (
-        value.code is not None
-        and value.code != entry.code
-        and (value.system is not None or value.code != entry.unit)
-    ):
-        return False
-    return _number(entry.low, entry.high, value.number)

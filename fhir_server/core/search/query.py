@@ -3,6 +3,7 @@
 https://hl7.org/fhir/R4/search.html
 """
 
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
@@ -90,6 +91,13 @@ class MissingValue(NamedTuple):
     is_missing: bool
 
 
+class TextValue(NamedTuple):
+    """A folded word of a text; with `is_prefix` any word that begins so."""
+
+    word: str
+    is_prefix: bool = False
+
+
 class CompositeValue(NamedTuple):
     """`a$b`: one value for each component."""
 
@@ -105,6 +113,7 @@ Value = (
     | QuantityValue
     | UriValue
     | MissingValue
+    | TextValue
     | CompositeValue
 )
 
@@ -113,7 +122,9 @@ class Clause(NamedTuple):
     """`parameter:modifier=value,value`: true where any of `values` matches.
 
     `modifier` is the bare word ("exact", "not"), "" for none. A type modifier
-    (`subject:Patient`) has become part of the values.
+    (`subject:Patient`) has become part of the values. Three more come from `_filter`:
+    "equal" and "ends" compare a whole folded string and its end, "unequal" is true where
+    some entry matches none of the values.
     """
 
     parameter: SearchParameter
@@ -137,12 +148,27 @@ class Has(NamedTuple):
 
 
 class AnyOf(NamedTuple):
-    """True where any of `criteria` is: chains over several types, later `_filter`."""
+    """True where any of `criteria` is: chains over several types, `_filter`."""
 
     criteria: tuple["Criterion", ...]
 
 
-Criterion = Clause | Chain | Has | AnyOf
+# No named tuples: those with the same content are equal, and these mean other things.
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """True where all of `criteria` are."""
+
+    criteria: tuple["Criterion", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """True where `criterion` is not."""
+
+    criterion: "Criterion"
+
+
+Criterion = Clause | Chain | Has | AnyOf | AllOf | Not
 
 
 class SortKey(NamedTuple):
@@ -207,6 +233,7 @@ class Query(NamedTuple):
 
     `as_of` is the commit sequence that the whole search is bound to, so that its pages
     and its total belong to one moment; None is now, and the store says which it was.
+    `before` asks for the page that ends there, in place of one that begins behind `after`.
     """
 
     resource_type: str
@@ -217,3 +244,4 @@ class Query(NamedTuple):
     as_of: int | None = None
     total: Total = Total.NONE
     restriction: Restriction = UNRESTRICTED
+    before: Cursor | None = None

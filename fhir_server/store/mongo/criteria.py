@@ -103,6 +103,7 @@ def _criterion(criterion: Criterion, scope: Scope) -> Steps[Filter]:
             for part in criteria:
                 parts.append((yield from _criterion(part, scope)))
             return any_of(parts)
+    raise AssertionError(criterion)
 
 
 def _chain(chain: Chain, scope: Scope) -> Steps[Filter]:

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from fhir_server.core.identity import ResourceKey
-from fhir_server.core.search.query import Cursor
 from fhir_server.core.version import Version
+from fhir_server.store import page_ends
 from fhir_server.store.mongo import keys
 from fhir_server.store.mongo.rows import (
     CURRENT,
@@ -109,16 +109,20 @@ def history(query: HistoryQuery) -> Steps[Page]:
         newest = (yield from first_after(query.at, as_of)) - 1
         filter_["s"] = {"$gt": newest}
     total = yield from _count({**filter_, "_id": {"$gte": oldest, "$lte": newest}}, hint)
-    if query.before is not None:
+    way = -1
+    if query.after is not None:
+        oldest, way = max(oldest, query.after + 1), 1
+    elif query.before is not None:
         newest = min(newest, query.before - 1)
     filter_["_id"] = {"$gte": oldest, "$lte": newest}
-    order = (("v", -1),) if query.resource_id is not None else (("_id", -1),)
+    order = (("v" if query.resource_id is not None else "_id", way),)
     count = max(query.count, 0)
     found = yield Find(filter_, VERSION_FIELDS, order, count + 1, hint)
     versions = tuple(to_version(document) for document in found[:count])
-    more = len(found) > count and versions
-    following = Cursor((), versions[-1].sequence) if more else None
-    return Page(versions, as_of, following, total)
+    ends = page_ends.find_in_history(query, versions, is_more=len(found) > count)
+    if query.after is not None:
+        versions = versions[::-1]
+    return Page(versions, as_of, ends.next, total, ends.previous)
 
 
 def _count(filter_: Filter, hint: str) -> Steps[int]:

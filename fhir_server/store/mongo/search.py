@@ -9,6 +9,7 @@ from typing import Any
 from fhir_server.core.search.parameter import SearchType, Source
 from fhir_server.core.search.query import Cursor, Query, SortKey, Total
 from fhir_server.errors import Gone
+from fhir_server.store import page_ends
 from fhir_server.store.mongo import keys, reads, timeline
 from fhir_server.store.mongo.criteria import Scope, matching
 from fhir_server.store.mongo.rows import VERSION_FIELDS, to_version
@@ -36,7 +37,8 @@ def search(query: Query, newest: int | None = None) -> Steps[Page]:
     planned = timeline.plan(query)
     filter_: Filter | None = None
     found: list[Document] = []
-    if query.count > 0 and planned is not None and planned.is_in_order:
+    # Back along a timeline is seldom asked for; what it narrows down to is sorted then.
+    if query.count > 0 and planned is not None and planned.is_in_order and query.before is None:
         found = yield from planned.find(query, scope)
     elif query.count > 0:
         filter_ = yield from _filter(query, scope, planned)
@@ -47,12 +49,14 @@ def search(query: Query, newest: int | None = None) -> Steps[Page]:
             filter_ = yield from _filter(query, scope, planned)
         total = yield from _count(filter_)
     page = found[: query.count]
-    following = None
-    if page and len(found) > len(page):
-        following = Cursor(
-            tuple(page[-1].get(f"sort{i}") for i in range(len(query.sort))), page[-1]["_id"]
-        )
-    return Page(tuple(map(to_version, page)), as_of, following, total)
+    if query.before is not None:
+        page.reverse()
+    cursors = tuple(
+        Cursor(tuple(each.get(f"sort{i}") for i in range(len(query.sort))), each["_id"])
+        for each in page
+    )
+    ends = page_ends.find(query, cursors, is_more=len(found) > len(page))
+    return Page(tuple(map(to_version, page)), as_of, ends.next, total, ends.previous, cursors)
 
 
 def _filter(query: Query, scope: Scope, planned: timeline.Timeline | None) -> Steps[Filter]:
@@ -78,9 +82,12 @@ def _find(query: Query, filter_: Filter) -> Steps[list[Document]]:
 
 
 def _find_in_order(query: Query, filter_: Filter, direction: int) -> Steps[list[Document]]:
-    if query.after is not None:
+    start = query.after
+    if query.before is not None:
+        start, direction = query.before, -direction
+    if start is not None:
         behind = "$gt" if direction > 0 else "$lt"
-        filter_ = {**filter_, "$and": [*filter_["$and"], {"_id": {behind: query.after.sequence}}]}
+        filter_ = {**filter_, "$and": [*filter_["$and"], {"_id": {behind: start.sequence}}]}
     found = yield Find(filter_, VERSION_FIELDS, (("_id", direction),), query.count + 1)
     for document in found:
         document["sort0"] = document["u"]
@@ -91,19 +98,22 @@ def _find_sorted(query: Query, filter_: Filter) -> Steps[list[Document]]:
     """By computed sort values; a missing one comes last in both directions."""
     values: Document = {}
     order: dict[str, int] = {}
+    way = 1 if query.before is None else -1
     for number, key in enumerate(query.sort):
         name = f"sort{number}"
         values[name] = _sort_value(key)
-        order[f"{name}_missing"] = 1
-        order[name] = -1 if key.descending else 1
+        order[f"{name}_missing"] = way
+        order[name] = -way if key.descending else way
     missing = {f"{name}_missing": {"$cond": [{"$eq": [f"${name}", None]}, 1, 0]} for name in values}
-    order["_id"] = -1 if query.sort[-1].descending else 1
+    order["_id"] = -way if query.sort[-1].descending else way
     pipeline: list[Document] = [
         {"$match": filter_},
         {"$project": {**VERSION_FIELDS, **values}},
         {"$addFields": missing},
     ]
-    if query.after is not None:
+    if query.before is not None:
+        pipeline.append({"$match": _ahead(query.before, query.sort)})
+    elif query.after is not None:
         pipeline.append({"$match": _behind(query.after, query.sort)})
     pipeline += [{"$sort": order}, {"$limit": query.count + 1}]
     return (yield Aggregate(pipeline))
@@ -122,6 +132,23 @@ def _behind(after: Cursor, sort: tuple[SortKey, ...]) -> Filter:
         equal.append({name: value})
     behind = "$lt" if sort[-1].descending else "$gt"
     choices.append({"$and": [*equal, {"_id": {behind: after.sequence}}]})
+    return {"$or": choices}
+
+
+def _ahead(before: Cursor, sort: tuple[SortKey, ...]) -> Filter:
+    """What comes before the first resource of the page behind."""
+    equal: list[Filter] = []
+    choices: list[Filter] = []
+    for number, (key, value) in enumerate(zip(sort, before.values, strict=True)):
+        name = f"sort{number}"
+        if value is None:
+            choices.append({"$and": [*equal, {f"{name}_missing": 0}]})
+        else:
+            ahead = "$gt" if key.descending else "$lt"
+            choices.append({"$and": [*equal, {name: {ahead: value}, f"{name}_missing": 0}]})
+        equal.append({name: value})
+    ahead = "$gt" if sort[-1].descending else "$lt"
+    choices.append({"$and": [*equal, {"_id": {ahead: before.sequence}}]})
     return {"$or": choices}
 
 

@@ -10,6 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from fhir_server.core import archive
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
@@ -17,7 +18,7 @@ from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import StoreUnavailable
-from fhir_server.store.mongo import blocking, documents, reads
+from fhir_server.store.mongo import blocking, documents, reads, restore
 from fhir_server.store.mongo.check import Check, check
 from fhir_server.store.mongo.committer import Committer, GroupLimits
 from fhir_server.store.mongo.failures import translated
@@ -28,7 +29,7 @@ from fhir_server.store.mongo.rows import RowBuilder
 from fhir_server.store.mongo.search import search
 from fhir_server.store.mongo.steps import Document, Find, Step, Steps
 from fhir_server.store.mongo.transactor import DURABLE, Transactor
-from fhir_server.store.protocol import CommittedGroup, Decision, HistoryQuery, Page
+from fhir_server.store.protocol import CommittedGroup, Decision, Extent, HistoryQuery, Page
 
 T = TypeVar("T")
 
@@ -103,6 +104,17 @@ class MongoStore:
         """
         database = self._connection.database
         await self._run_blocking(lambda: reindex(database, self._rows, report))
+
+    async def extent(self) -> Extent:
+        return await self._run(restore.extent())
+
+    async def restore(self, versions: Sequence[Version], delivered: int) -> None:
+        restored = [archive.parse_body(version) for version in versions]
+        if restored:
+            database = self._connection.database
+            await self._run_blocking(
+                lambda: restore.restore(database, self._transactor, self._rows, restored, delivered)
+            )
 
     def check(self) -> Check:
         """What `check-store` says; blocks while it looks at everything."""

@@ -143,6 +143,10 @@ class MongoTransaction:
             raise ValueError(f"{version.key}: last_updated is not the transaction's now")
         if (resource is None) != version.is_deletion:
             raise ValueError(f"{version.key}: a version has a resource unless it is a deletion")
+        self.place(version, resource)
+
+    def place(self, version: Version, resource: Resource | None) -> None:
+        """`put` for a version that keeps the time it has."""
         predecessor = self._check_succession(version)
         document = self._rows.to_document(version, resource)
         sequence = self.sequence + 1

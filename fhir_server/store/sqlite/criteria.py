@@ -123,6 +123,7 @@ class Criteria:
                 return negation(found) if modifier == "not" else found
             case Chain() | Has():
                 return any_of(lookup.test(version) for lookup in self.lookups(criterion))
+        raise AssertionError(criterion)
 
     def drive(self, criterion: Criterion, place: int) -> Drive | None:
         """Lookups that find all which `criterion` is true of; None if it is no place to begin."""
@@ -149,6 +150,7 @@ class Criteria:
                 return Drive(self.lookups(criterion), covers)
             case Chain() | Has():
                 return Drive(self.lookups(criterion), covers)
+        raise AssertionError(criterion)
 
     def best(self, drives: Sequence[Drive]) -> tuple[Drive | None, int]:
         """The drive with the fewest rows, counted up to the sort limit, and how many it has."""
@@ -177,13 +179,11 @@ class Criteria:
     ) -> tuple[str, Sql, Sql]:
         """All matches as a row source: the alias of the version, what is FROM, what is WHERE."""
         version = self._alias()
-        tests = self.tests(criteria, drive, version)
+        type_id = self._names.type(resource_type)
+        # A drive may find more types: what refers to a Patient may refer to a Group.
+        is_of_type = FALSE if type_id is None else sql(f"{version}.type = %s", type_id)
+        where = all_of((is_of_type, self.visible(version), self.tests(criteria, drive, version)))
         if drive is None:
-            type_id = self._names.type(resource_type)
-            where = all_of(
-                (FALSE if type_id is None else sql(f"{version}.type = %s", type_id),
-                 self.visible(version), tests)
-            )  # fmt: skip
             return version, Sql(f"version {version} INDEXED BY version_by_type"), where
         rows = join(" UNION ", (lookup.sequences() for lookup in drive.lookups))
         if len(drive.lookups) == 1:
@@ -191,7 +191,7 @@ class Criteria:
         if not drive.lookups:
             rows = Sql("SELECT 0 AS seq WHERE 0")
         source = sql(f"(%s) d CROSS JOIN version {version} ON {version}.seq = d.seq", rows)
-        return version, source, all_of((self.visible(version), tests))
+        return version, source, where
 
     def tests(self, criteria: Sequence[Criterion], drive: Drive | None, version: str) -> Sql:
         """All criteria but those that the drive answers."""

@@ -69,13 +69,16 @@ def write(
             state.key, version.sequence, version.version_id, version.is_deletion
         )
     first = puts[0].version.sequence
-    # The time of the transaction, which all of them bear.
-    updated = milliseconds(puts[0].version.last_updated)
+    # Mostly the time of the transaction, which all of them bear; not what is restored.
+    moment = puts[0].version.last_updated
+    updated = milliseconds(moment)
     rows: list[int | str] = []
     bodies: list[int | bytes] = []
     builder = RowBuilder(names, generation)
     for put, identity in zip(puts, identities, strict=True):
-        key, version_id, _, interaction, body, seq = put.version
+        key, version_id, last_updated, interaction, body, seq = put.version
+        if last_updated is not moment:
+            moment, updated = last_updated, milliseconds(last_updated)
         if body is None:
             # Superseded at birth: no search ever sees a deletion.
             until = seq

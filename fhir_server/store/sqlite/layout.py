@@ -35,9 +35,11 @@ COLUMNS = {
     "quantity_entry": (
         "seq", "parameter", "element", "unit", "low", "high", "canonical_low", "canonical_high",
     ),
+    "text_entry": ("parameter", "text", "seq"),
     "timeline_entry": (
         "parameter", "subject", "code", "wide", "start", "seq", '"end"', "place",
     ),
+    "word": ("word", "text"),
     "delivery_event": ("delivery", "at", "state", "detail"),
 }  # fmt: skip
 

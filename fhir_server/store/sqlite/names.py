@@ -9,12 +9,13 @@ given to another name.
 
 import sqlite3
 from collections.abc import Hashable, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from fhir_server.core.identity import ResourceKey
-from fhir_server.store.sqlite.layout import NO_DISPLAY, chunks, values_rows
+from fhir_server.store.sqlite.layout import NO_DISPLAY, chunks, insert_rows, values_rows
 
-_TYPE, _PARAMETER, _URI, _CODE, _DISPLAY, _UNIT, _RESOURCE, _TYPE_NAME = range(8)
+_TYPE, _PARAMETER, _URI, _CODE, _DISPLAY, _UNIT, _RESOURCE, _TYPE_NAME, _TEXT = range(9)
 
 _SELECT = {
     _TYPE: "SELECT id FROM type WHERE name = ?",
@@ -25,6 +26,7 @@ _SELECT = {
     _UNIT: "SELECT id FROM unit WHERE system = ? AND code = ? AND unit = ? AND canonical = ?",
     _RESOURCE: "SELECT key FROM resource WHERE type = ? AND id = ?",
     _TYPE_NAME: "SELECT name FROM type WHERE id = ?",
+    _TEXT: "SELECT id FROM text WHERE digest = ?",
 }
 
 _INSERT = {
@@ -35,7 +37,12 @@ _INSERT = {
     _DISPLAY: "INSERT INTO display (code, folded) VALUES (?, ?)",
     _UNIT: "INSERT INTO unit (system, code, unit, canonical) VALUES (?, ?, ?, ?)",
     _RESOURCE: "INSERT INTO resource (type, id) VALUES (?, ?)",
+    _TEXT: "INSERT INTO text (digest) VALUES (?)",
 }
+
+
+# Texts of more are not cached: they would fill the memory, and do not repeat.
+_FEW_WORDS = 64
 
 
 class Cache:
@@ -172,6 +179,20 @@ class Interner(Names):
 
     def intern_unit(self, system: str, code: str, unit: str, canonical: str) -> int:
         return self._intern((_UNIT, system, code, unit, canonical))
+
+    def intern_text(self, words: tuple[str, ...]) -> int:
+        name = (_TEXT, words)
+        found: int | None = self._cached(name)
+        if found is None:
+            digest = blake2b("\n".join(words).encode(), digest_size=16).digest()
+            found = self._find((_TEXT, digest))
+            if found is None:
+                found = self._intern((_TEXT, digest))
+                rows = [value for word in words for value in (word, found)]
+                insert_rows(self._connection, "word", rows)
+            if len(words) <= _FEW_WORDS:
+                self._keep(name, found)
+        return found
 
     def intern_resource(self, type_id: int, resource_id: str) -> int:
         return self._intern((_RESOURCE, type_id, resource_id))

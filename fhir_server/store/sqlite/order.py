@@ -6,7 +6,7 @@ direction of the last sort key. https://hl7.org/fhir/R4/search.html#sort
 
 # ruff: noqa: S608 - put together from constants; every value is bound
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from fhir_server.core.search.parameter import SearchType
@@ -85,30 +85,50 @@ def sort_key(clauses: Clauses, key: SortKey, version: str, number: int) -> Sorte
 
 def after(keys: Sequence[Sorted], cursor: Cursor, last_descends: bool) -> Sql:
     """What comes after `cursor` in rows of columns k0, k1 … and seq."""
+    return _beyond(keys, cursor, _is_behind, "<" if last_descends else ">")
+
+
+def before(keys: Sequence[Sorted], cursor: Cursor, last_descends: bool) -> Sql:
+    """What comes before it."""
+    return _beyond(keys, cursor, _is_ahead, ">" if last_descends else "<")
+
+
+def _beyond(
+    keys: Sequence[Sorted],
+    cursor: Cursor,
+    compare: Callable[[str, Bound | None, bool], Sql],
+    operator: str,
+) -> Sql:
     ends = [key.from_cursor(value) for key, value in zip(keys, cursor.values, strict=True)]
     alternatives = []
     for n, key in enumerate(keys):
         same = [sql(f"k{m} IS %s", end) if end is not None else Sql(f"k{m} IS NULL")
                 for m, end in enumerate(ends[:n])]  # fmt: skip
-        alternatives.append(all_of((*same, _is_behind(f"k{n}", ends[n], key.is_descending))))
+        alternatives.append(all_of((*same, compare(f"k{n}", ends[n], key.is_descending))))
     same = [sql(f"k{m} IS %s", end) if end is not None else Sql(f"k{m} IS NULL")
             for m, end in enumerate(ends)]  # fmt: skip
-    operator = "<" if last_descends else ">"
     alternatives.append(all_of((*same, sql(f"seq {operator} %s", cursor.sequence))))
     return any_of(alternatives)
 
 
-def order_by(keys: Sequence[Sorted], last_descends: bool) -> str:
+def order_by(keys: Sequence[Sorted], last_descends: bool, *, is_reverse: bool = False) -> str:
     parts = []
     for n, key in enumerate(keys):
-        parts += [f"k{n} IS NULL", f"k{n} {'DESC' if key.is_descending else 'ASC'}"]
-    return ", ".join((*parts, f"seq {'DESC' if last_descends else 'ASC'}"))
+        parts.append(f"k{n} IS {'NOT ' if is_reverse else ''}NULL")
+        parts.append(f"k{n} {'DESC' if key.is_descending != is_reverse else 'ASC'}")
+    return ", ".join((*parts, f"seq {'DESC' if last_descends != is_reverse else 'ASC'}"))
 
 
 def _is_behind(column: str, end: Bound | None, descending: bool) -> Sql:
     if end is None:
         return FALSE
     return sql(f"({column} {'<' if descending else '>'} %s OR {column} IS NULL)", end)
+
+
+def _is_ahead(column: str, end: Bound | None, descending: bool) -> Sql:
+    if end is None:
+        return Sql(f"{column} IS NOT NULL")
+    return sql(f"{column} {'>' if descending else '<'} %s", end)
 
 
 def _values(clauses: Clauses, key: SortKey) -> Iterator[Sql]:

@@ -109,10 +109,11 @@ class _TypeRows:
         self._number_rows = tables["number_entry"]
         self._quantity_rows = tables["quantity_entry"]
         self._timeline_rows = scattered["timeline_entry"]
+        self._text_rows = tables["text_entry"]
 
     def add(self, seq: int, entries: IndexEntries) -> None:
         """The rows of one version."""
-        tokens, references, dates, strings, numbers, quantities, uris = entries
+        tokens, references, dates, strings, numbers, quantities, uris, texts = entries
         parameters = self._parameters
         self._add_tokens(seq, tokens)
         subjects: list[tuple[str, str, int]] = []
@@ -136,6 +137,8 @@ class _TypeRows:
             self._add_quantity(seq, quantity)
         for code, text, element in uris:
             self._uri_rows += (parameters[code], self._uris[text], seq, element, "")
+        for code, words, _ in texts:
+            self._text_rows += (parameters[code], self._names.intern_text(words), seq)
         if subjects:
             for timeline, parameter in self._timelines:
                 self._add_timeline(timeline, parameter, seq, subjects, entries)

@@ -175,6 +175,25 @@ CREATE TABLE quantity_entry (
     PRIMARY KEY (seq, parameter, element, unit, low, high, canonical_low, canonical_high)
 ) WITHOUT ROWID, STRICT;
 
+-- What resources say in words: each set of words once, and where each word stands.
+CREATE TABLE text (
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE word (
+    word TEXT NOT NULL,
+    text INTEGER NOT NULL,
+    PRIMARY KEY (word, text)
+) WITHOUT ROWID, STRICT;
+
+CREATE TABLE text_entry (
+    parameter INTEGER NOT NULL,
+    text INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (parameter, text, seq)
+) WITHOUT ROWID, STRICT;
+
 -- The searches the system lives on: what belongs to `subject` (and has `code`), by date.
 -- `code` 0 stands for any; `wide` 2 for no date at all. See layout.py.
 CREATE TABLE timeline_entry (

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from fhir_server.core.search.parameter import SearchType
 from fhir_server.core.search.query import Criterion, Cursor, Query, Total
+from fhir_server.store import page_ends
 from fhir_server.store.protocol import Page
 from fhir_server.store.sqlite import order, versions
 from fhir_server.store.sqlite.criteria import Criteria, Drive
@@ -38,10 +39,13 @@ class Searcher:
         search = _Search(connection, criteria, query, self._sort_limit)
         places = search.page() if query.count else []
         shown = places[: query.count]
+        if query.before is not None:
+            shown.reverse()
         found = versions.load(connection, [sequence for _, sequence in shown])
-        following = Cursor(*shown[-1]) if len(places) > query.count else None
+        cursors = tuple(Cursor(*place) for place in shown)
+        ends = page_ends.find(query, cursors, is_more=len(places) > query.count)
         total = search.total() if query.total is not Total.NONE or not query.count else None
-        return Page(found, moment.as_of, following, total)
+        return Page(found, moment.as_of, ends.next, total, ends.previous, cursors)
 
 
 class _Search:
@@ -67,7 +71,7 @@ class _Search:
         self._chosen: tuple[Drive | None, int] | None = None
 
     def page(self) -> list[Place]:
-        """The places of one page and the one behind it, in order."""
+        """The places of one page and the one behind it, in order; on the way back, in reverse."""
         query = self._query
         date = self._date_order()
         if date is not None and self._timeline is not None and self._timeline.date == date:
@@ -133,10 +137,15 @@ class _Search:
         for number, key in enumerate(keys):
             select = sql(f"%s, %s AS k{number}", select, key.expression)
             joined = sql("%s%s", joined, key.joined)
-        behind = TRUE if query.after is None else order.after(keys, query.after, descends)
+        behind = TRUE
+        if query.before is not None:
+            behind = order.before(keys, query.before, descends)
+        elif query.after is not None:
+            behind = order.after(keys, query.after, descends)
+        is_reverse = query.before is not None
         statement = sql(
             f"SELECT * FROM (%s FROM %s WHERE %s) WHERE %s "
-            f"ORDER BY {order.order_by(keys, descends)} LIMIT %s",
+            f"ORDER BY {order.order_by(keys, descends, is_reverse=is_reverse)} LIMIT %s",
             select,
             joined,
             where,
@@ -157,6 +166,7 @@ class _Search:
             query.resource_type,
             self._asked,
             is_descending=order.is_descending(query.sort),
-            after=query.after,
+            start=query.after if query.before is None else query.before,
+            is_backward=query.before is not None,
             limit=query.count + 1,
         )

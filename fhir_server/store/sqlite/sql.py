@@ -9,6 +9,9 @@ from fhir_server.errors import TooCostly
 # What every build of SQLite takes, with room for a LIMIT.
 _MOST_VALUES = 32_000
 _LONGEST = 950_000
+# Preparing a statement takes their number squared, and nothing interrupts it. Names are
+# not meant: lists of tokens, identifiers and references are sets, of any length.
+_MOST_ALTERNATIVES = 500
 
 Bound = int | str | bytes
 
@@ -71,8 +74,18 @@ def all_of(parts: Iterable[Sql]) -> Sql:
 
 
 def any_of(parts: Iterable[Sql]) -> Sql:
-    """True where one is; FALSE of none."""
-    found = list(dict.fromkeys(part for part in parts if part != FALSE))
+    """True where one is; FALSE of none.
+
+    Raises:
+        TooCostly: they are too many to be compared one by one.
+    """
+    distinct: dict[Sql, None] = {}
+    for part in parts:
+        if part != FALSE:
+            distinct[part] = None
+        if len(distinct) > _MOST_ALTERNATIVES:
+            raise TooCostly("the search has more alternatives than one request may have")
+    found = list(distinct)
     if TRUE in found:
         return TRUE
     if not found:

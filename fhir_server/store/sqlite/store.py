@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from fhir_server.core import archive
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import FhirError
-from fhir_server.store.protocol import CommittedGroup, Decision, HistoryQuery, Page
-from fhir_server.store.sqlite import erase, reindex, schema, versions
+from fhir_server.store.protocol import CommittedGroup, Decision, Extent, HistoryQuery, Page
+from fhir_server.store.sqlite import erase, reindex, restore, schema, versions
 from fhir_server.store.sqlite.check import Check, check
 from fhir_server.store.sqlite.checkpoint import Checkpointer
 from fhir_server.store.sqlite.committer import Committer, GroupLimits, decision, statement, upkeep
@@ -140,6 +141,16 @@ class SqliteStore:
                 upkeep(lambda group: reindex.step(group, self.indexer, _BATCH))
             )
             report(position)
+
+    async def extent(self) -> Extent:
+        return self.readers.point(restore.extent)
+
+    async def restore(self, versions: Sequence[Version], delivered: int) -> None:
+        restored = [archive.parse_body(version) for version in versions]
+        if restored:
+            await self.committer.commit(
+                upkeep(lambda group: restore.restore(group, self.indexer, restored, delivered))
+            )
 
     def check(self) -> Check:
         """Whether versions, index rows and outbox agree; blocks, and reads everything."""

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fhir_server.core.identity import ResourceKey
-from fhir_server.core.search.query import Cursor
 from fhir_server.core.version import Interaction, Version
+from fhir_server.store import page_ends
 from fhir_server.store.protocol import HistoryQuery, Page
 from fhir_server.store.sqlite.layout import chunks, values_rows
 
@@ -190,13 +190,17 @@ def history(connection: sqlite3.Connection, query: HistoryQuery) -> Page:
             " AND v.seq <= :at AND NOT EXISTS (SELECT 1 FROM version n "
             "WHERE n.resource = v.resource AND n.version_id = v.version_id + 1 AND n.seq <= :at)"
         )
-    values["before"] = as_of + 1 if query.before is None else query.before
+    direction, beyond = "DESC", "v.seq < :start"
+    values["start"] = as_of + 1 if query.before is None else query.before
+    if query.after is not None:
+        direction, beyond = "ASC", "v.seq > :start"
+        values["start"] = query.after
     values["count"] = query.count + 1
     where = f"WHERE v.seq >= :since AND v.seq <= :as_of {scope}"
     order = "v.version_id" if query.resource_id is not None else "v.seq"
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM version v {_JOINS} {where} "
-        f"AND v.seq < :before ORDER BY {order} DESC LIMIT :count",
+        f"AND {beyond} ORDER BY {order} {direction} LIMIT :count",
         values,
     ).fetchall()
     total = connection.execute(
@@ -204,8 +208,9 @@ def history(connection: sqlite3.Connection, query: HistoryQuery) -> Page:
         values,
     ).fetchone()[0]
     found = tuple(map(from_row, rows[: query.count]))
-    has_more = len(rows) > query.count and bool(found)
-    return Page(found, as_of, Cursor((), found[-1].sequence) if has_more else None, total)
+    ends = page_ends.find_in_history(query, found, is_more=len(rows) > query.count)
+    found = found if query.after is None else found[::-1]
+    return Page(found, as_of, ends.next, total, ends.previous)
 
 
 def changes(

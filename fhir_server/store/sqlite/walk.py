@@ -7,7 +7,7 @@ page of a million readings costs what the page of a thousand does.
 # ruff: noqa: S608 - put together from constants; every value is bound
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import merge
 from typing import NamedTuple
 
@@ -104,7 +104,11 @@ def _match(
 
 
 class Walker:
-    """Runs walks for one query on one snapshot."""
+    """Runs walks for one query on one snapshot.
+
+    A walk goes from `start`, by default the first row, in the order of the search; with
+    `is_backward` from there to the first row.
+    """
 
     def __init__(
         self,
@@ -114,21 +118,25 @@ class Walker:
         asked: Sequence[Criterion],
         *,
         is_descending: bool,
-        after: Cursor | None,
+        start: Cursor | None,
+        is_backward: bool,
         limit: int,
     ) -> None:
         self._connection = connection
         self._criteria = criteria
         self._resource_type = resource_type
         self._asked = asked
-        self._is_descending = is_descending
-        self._direction = "DESC" if is_descending else "ASC"
-        self._after = after
+        # Which of a resource's dates says where it stands, whichever way the walk goes.
+        self._place = LAST if is_descending else FIRST
+        self._is_descending = is_descending != is_backward
+        self._direction = "DESC" if self._is_descending else "ASC"
+        self._start = start
+        self._is_backward = is_backward
         self._limit = limit
 
     def by_sequence(self, drive: Drive | None) -> list[Row]:
         """A page in commit order."""
-        last = None if self._after is None else self._after.sequence
+        last = None if self._start is None else self._start.sequence
         if drive is None:
             return self._page([self._all_of_type(last, Sql("1"))])
         return self._page([self._ordered(lookup, drive, last) for lookup in drive.lookups])
@@ -147,20 +155,19 @@ class Walker:
         covers = match.covers - {
             place for place, each in enumerate(self._asked) if each in match.dates
         }
-        found: list[Row] = []
-        if not self._is_behind_dates():
-            found = self._page(
+
+        def dated() -> list[Row]:
+            return self._page(
                 [
                     stream
                     for of_pair in of_pairs
                     for stream in self._dated("timeline_entry d", of_pair, match.dates, covers)
                 ]
             )
-        if len(found) < self._limit and not match.dates:
-            drive = Drive((), covers)
-            tests = self._criteria.tests(self._asked, drive, "v")
-            last = self._after.sequence if self._after and self._is_behind_dates() else None
-            found += self._page(
+
+        def undated(last: int | None) -> list[Row]:
+            tests = self._criteria.tests(self._asked, Drive((), covers), "v")
+            return self._page(
                 [
                     self._rows(
                         sql(
@@ -178,7 +185,8 @@ class Walker:
                     for of_pair in of_pairs
                 ]
             )
-        return found[: self._limit]
+
+        return self._in_turn(dated, None if match.dates else undated)
 
     def by_date(self, parameter: int, date: str) -> list[Row]:
         """A page of all of the type by one date parameter; what has none comes last."""
@@ -189,23 +197,39 @@ class Walker:
             and not each.modifier
             and each.parameter.sources == (Source(date),)
         )
-        found: list[Row] = []
-        if not self._is_behind_dates():
+
+        def dated() -> list[Row]:
             of_parameter = sql("d.parameter = %s", parameter)
-            found = self._page(
-                list(
-                    self._dated(
-                        "date_entry d INDEXED BY date_by_value", of_parameter, dates, frozenset()
-                    )
-                )
-            )
-        if len(found) < self._limit and not dates:
-            last = self._after.sequence if self._after and self._is_behind_dates() else None
-            undated = sql(
+            table = "date_entry d INDEXED BY date_by_value"
+            return self._page(list(self._dated(table, of_parameter, dates, frozenset())))
+
+        def undated(last: int | None) -> list[Row]:
+            has_none = sql(
                 "NOT EXISTS (SELECT 1 FROM date_entry i WHERE i.seq = v.seq AND i.parameter = %s)",
                 parameter,
             )
-            found += self._page([self._all_of_type(last, undated)])
+            return self._page([self._all_of_type(last, has_none)])
+
+        return self._in_turn(dated, None if dates else undated)
+
+    def _in_turn(
+        self, dated: Callable[[], list[Row]], undated: Callable[[int | None], list[Row]] | None
+    ) -> list[Row]:
+        """Rows with a date, then those without; on the way back the other way round."""
+        start = self._start
+        among_undated = start is not None and start.values == (None,)
+        last = start.sequence if start is not None and among_undated else None
+        found: list[Row] = []
+        if self._is_backward:
+            if among_undated and undated is not None:
+                found = undated(last)
+            if len(found) < self._limit:
+                found += dated()
+        else:
+            if not among_undated:
+                found = dated()
+            if undated is not None and len(found) < self._limit:
+                found += undated(last)
         return found[: self._limit]
 
     def _dated(
@@ -223,10 +247,9 @@ class Walker:
             )
         )
         answered = covers | {n for n, each in enumerate(self._asked) if each in dates}
-        place = LAST if self._is_descending else FIRST
         for wide, condition, done in (
             (NARROW, bounded, answered),
-            (WIDE, Sql(f"d.place & {place}"), covers),
+            (WIDE, Sql(f"d.place & {self._place}"), covers),
         ):
             yield self._rows(
                 sql(
@@ -290,15 +313,12 @@ class Walker:
         return between(column, *((None, last) if self._is_descending else (last + 1, None)))
 
     def _beyond_date(self) -> Sql:
-        if self._after is None:
+        if self._start is None or self._start.values == (None,):
             return Sql("1")
-        start = self._after.values[0]
+        start = self._start.values[0]
         assert isinstance(start, int)
         operator = "<" if self._is_descending else ">"
-        return sql(f"(d.start, d.seq) {operator} (%s, %s)", start, self._after.sequence)
-
-    def _is_behind_dates(self) -> bool:
-        return self._after is not None and self._after.values == (None,)
+        return sql(f"(d.start, d.seq) {operator} (%s, %s)", start, self._start.sequence)
 
 
 def _place(row: Row) -> tuple[int, int]:

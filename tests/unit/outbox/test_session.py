@@ -17,6 +17,20 @@ from fhir_server.outbox.session import OutboundSession, Timeouts
 OPEN = OutboundPolicy(allow_private=True)
 
 
+BODY = b"{}"
+
+
+def read_request(connection):
+    """The whole request: closing before the body is read would cut the answer off."""
+    received = b""
+    while not received.endswith(BODY):
+        part = connection.recv(65_536)
+        if not part:
+            break
+        received += part
+    return received
+
+
 @contextmanager
 def receiver(answer, reads=True):
     """A socket that reads one request a connection and hands the connection to `answer`."""
@@ -32,7 +46,7 @@ def receiver(answer, reads=True):
                 return
             accepted.append(connection)
             with connection:
-                if not reads or connection.recv(65_536):
+                if not reads or read_request(connection):
                     try:
                         answer(connection, done)
                     except OSError:
@@ -57,7 +71,7 @@ def session():
 
 
 def post(session, url):
-    return session.request("POST", url, {"X-Test": "1"}, b"{}")
+    return session.request("POST", url, {"X-Test": "1"}, BODY)
 
 
 def test_an_answer_comes_back_whole(session):
@@ -210,7 +224,7 @@ def tls_receiver(certificate, answer):
 
     def handshake(connection, done):
         with context.wrap_socket(connection.dup(), server_side=True) as secured:
-            secured.recv(65_536)
+            read_request(secured)
             answer(secured, done)
 
     with receiver(handshake, reads=False) as (url, accepted):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from fhir_server.core.date_range import DateRange
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.quantity import UCUM
+from fhir_server.core.search.compare import entry_matches
 from fhir_server.core.search.entry import GREATEST, LEAST, DateEntry, NumberEntry
-from fhir_server.core.search.match import Indexed, entry_matches, matches, sort_values
+from fhir_server.core.search.match import Indexed, matches, sort_values
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import (
     DateValue,

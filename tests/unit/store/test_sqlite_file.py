@@ -9,7 +9,7 @@ import pytest
 from fhir_server.core.identity import ResourceKey
 from fhir_server.errors import StoreUnavailable, TooCostly, Unsupported
 from fhir_server.store.open import open_store, sqlite_path
-from fhir_server.store.sqlite import schema
+from fhir_server.store.sqlite import checkpoint, schema
 from fhir_server.store.sqlite.committer import GroupLimits
 from fhir_server.store.sqlite.reader import ReadLimits
 
@@ -196,6 +196,21 @@ def test_a_long_search_in_a_decision_fails_it_alone(open_driver):
         driver.commit(decide)
     driver.write(PATIENT)
     assert len(driver.run(driver.store.changes(0, 1000))) == 301
+
+
+def test_the_log_begins_anew_under_writes_without_a_pause(path, open_driver, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_CHANGES", 200)
+    monkeypatch.setattr(checkpoint, "_TOO_LONG", 100)
+    driver = open_driver()
+    log = path.with_name("fhir.db-wal")
+    sizes = []
+    for batch in range(60):
+        driver.write(
+            *({"resourceType": "Patient", "id": f"{batch}-{n}", "active": True} for n in range(40))
+        )
+        sizes.append(log.stat().st_size)
+    assert sizes[-1] < 250 * 4096 * 2
+    assert driver.store.check().faults == ()
 
 
 @pytest.mark.parametrize(

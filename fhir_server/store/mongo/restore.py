@@ -1,0 +1,93 @@
+"""Restoring: versions of another store, as they are, behind those that are there."""
+
+from collections.abc import Sequence
+
+from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.synchronous.client_session import ClientSession
+from pymongo.synchronous.database import Database
+
+from fhir_server.core.archive import Restored
+from fhir_server.errors import VersionConflict
+from fhir_server.store.mongo.rows import RowBuilder, to_milliseconds
+from fhir_server.store.mongo.steps import Document, Find, Steps
+from fhir_server.store.mongo.transaction import MongoTransaction
+from fhir_server.store.mongo.transactor import Transactor, take_turn
+from fhir_server.store.protocol import Extent
+
+_PATIENCE = 30.0
+_DUPLICATE_KEY = 11000
+
+
+def extent() -> Steps[Extent]:
+    # The outbox first: it is never ahead of the commit order.
+    outbox = yield Find({"_id": "outbox"}, limit=1, collection="state")
+    commits = yield Find({"_id": "commits"}, limit=1, collection="state")
+    return Extent(commits[0]["sequence"], outbox[0]["position"])
+
+
+def restore(
+    database: Database[Document],
+    transactor: Transactor,
+    rows: RowBuilder,
+    restored: Sequence[Restored],
+    delivered: int,
+) -> None:
+    """Write versions as they are, in one transaction.
+
+    Raises:
+        VersionConflict: they do not follow what is stored.
+    """
+    try:
+        transactor.run(
+            lambda session: _restore(session, database, rows, restored, delivered), _PATIENCE
+        )
+    except OperationFailure as error:
+        if _is_duplicate(error):
+            raise VersionConflict("a version is there already") from error
+        raise
+
+
+def _restore(
+    session: ClientSession,
+    database: Database[Document],
+    rows: RowBuilder,
+    restored: Sequence[Restored],
+    delivered: int,
+) -> None:
+    state = database["state"]
+    commits = take_turn(state, "commits", session)
+    newest, updated = commits["sequence"], commits["updated"]
+    _check_order(restored, newest, updated)
+    tx = MongoTransaction(session, database, rows, restored[0].version.last_updated, newest)
+    for version, resource in restored:
+        tx.place(version, resource)
+    tx.write()
+    last = restored[-1].version
+    state.update_one(
+        {"_id": "commits"},
+        {"$set": {"sequence": last.sequence, "updated": to_milliseconds(last.last_updated)}},
+        session=session,
+    )
+    state.update_one(
+        {"_id": "outbox", "position": newest},
+        {"$set": {"position": max(newest, min(delivered, last.sequence))}},
+        session=session,
+    )
+
+
+def _check_order(restored: Sequence[Restored], newest: int, updated: int) -> None:
+    for version, _ in restored:
+        moment = to_milliseconds(version.last_updated)
+        if version.sequence != newest + 1:
+            raise VersionConflict(
+                f"{version.sequence} of the commit order does not follow {newest}"
+            )
+        if moment < updated:
+            raise VersionConflict(f"{version.sequence} of the commit order is older than {newest}")
+        newest, updated = version.sequence, moment
+
+
+def _is_duplicate(error: OperationFailure) -> bool:
+    if isinstance(error, BulkWriteError):
+        return any(each["code"] == _DUPLICATE_KEY for each in error.details["writeErrors"])
+    return error.code == _DUPLICATE_KEY
