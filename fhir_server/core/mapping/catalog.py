@@ -7,9 +7,11 @@ from fhir_server.core.mapping import mapping as mappings
 from fhir_server.core.mapping.check_document import Checked, check_document
 from fhir_server.core.mapping.compile import compile_ignore, compile_records, reading_specs
 from fhir_server.core.mapping.compile_enrolment import compile_enrolment
+from fhir_server.core.mapping.decode import DECODERS
 from fhir_server.core.mapping.files import MappingFiles
 from fhir_server.core.mapping.language import Language, MappingFault
 from fhir_server.core.mapping.project import Template
+from fhir_server.core.mapping.project_linked import ClockTemplate, StatusTemplate
 
 
 class BrokenMapping(NamedTuple):
@@ -69,11 +71,21 @@ def build(name: str, checked: Checked, language: Language) -> "mappings.Mapping"
             enrolment=compile_enrolment(document["enrolment"], knowledge),
         )
     is_personal = document.get("personal", True)
+    is_auxiliary = document.get("auxiliary", False)
+    specs = reading_specs(document)
+    # A rule's number finds its template; its status comes as many places later, the
+    # device's clock last.
+    templates: list[mappings.Projection] = [
+        *(Template(spec, knowledge, is_personal, is_auxiliary) for spec in specs),
+        *(StatusTemplate(spec, knowledge, is_auxiliary) for spec in specs),
+        ClockTemplate(),
+    ]
     return mappings.Mapping(
         name,
         title,
         checked.schema,
         ignore=compile_ignore(document),
         records=compile_records(document, knowledge, language.time_zone),
-        templates=[Template(s, knowledge, is_personal) for s in reading_specs(document)],
+        templates=templates,
+        decode=DECODERS[document["decode"]] if "decode" in document else None,
     )

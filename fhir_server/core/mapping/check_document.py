@@ -23,7 +23,24 @@ from fhir_server.core.mapping.mapping import PayloadSchema
 
 Found = tuple[Path, str]
 
-_EXPRESSION_KEYS = frozenset({"at", "when", "each", "offset", "note", "system-at"})
+_EXPRESSION_KEYS = frozenset(
+    {
+        "absent",
+        "ambiguous",
+        "at",
+        "comparator",
+        "each",
+        "exponent",
+        "fault",
+        "focus",
+        "note",
+        "now",
+        "offset",
+        "period",
+        "system-at",
+        "when",
+    }
+)
 _LITERAL_KEYS = frozenset({"system"})
 _STRPTIME = re.compile(r"%(.)")
 _STRPTIME_KNOWN = frozenset("YmdHMSfzyjBbpI%")

@@ -27,6 +27,7 @@ def check_meaning(document: Any, knowledge: Knowledge) -> Iterator[Found]:
         path: Path = ("records", index)
         yield from _check_flags(record, path, knowledge)
         yield from _check_supplements(_dict(record), path)
+        yield from _check_sources(_dict(record), path)
         for number, reading in enumerate(_list(_dict(record).get("readings"))):
             if isinstance(reading, dict):
                 yield from _check_reading(reading, (*path, "readings", number), knowledge)
@@ -61,6 +62,17 @@ def _check_reading(reading: dict[str, Any], path: Path, knowledge: Knowledge) ->
             yield from _check_codes(part, part_owner, component, _stored(part), here, knowledge)
             yield from _check_value(part, part_owner, component, here, knowledge)
             yield from _check_source(part, name, measurement, here)
+
+
+def _check_sources(record: dict[str, Any], path: Path) -> Iterator[Found]:
+    """A reading rests on one that its record has found before it."""
+    seen: set[Any] = set()
+    for number, reading in enumerate(_list(record.get("readings"))):
+        source = _dict(reading).get("derived-from")
+        if isinstance(source, str) and source not in seen:
+            here = (*path, "readings", number, "derived-from")
+            yield here, f"no reading of the kind `{source}` stands before this one"
+        seen.add(str(_dict(reading).get("kind")))
 
 
 def _check_local(
@@ -165,9 +177,11 @@ def _check_unclaimed(
 def _check_value(
     value: dict[str, Any], owner: Owner, quality: Quality, path: Path, knowledge: Knowledge
 ) -> Iterator[Found]:
-    if quality.values:
+    if quality.values or quality.free_text:
         if "unit" in value:
             yield (*path, "unit"), f"{owner} is a word and has no unit"
+        if quality.free_text:
+            return
         for text, ours in _dict(value.get("is")).items():
             if ours not in quality.values:
                 known = ", ".join(quality.values)

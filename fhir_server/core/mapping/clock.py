@@ -103,7 +103,7 @@ def _at_instant(wall: datetime, offset: Any, offset_unit: str) -> Stamp:
     instant = wall.replace(tzinfo=UTC)
     text = format_datetime(instant)
     if offset is None or offset == "":
-        return Stamp(text, instant, format_datetime(instant))
+        return Stamp(text, instant, text)
     local = _shifted(instant, _parse_offset(offset, offset_unit))
     return Stamp(text, instant, format_datetime(local))
 
@@ -124,7 +124,9 @@ def _at(read: datetime, offset: Any, offset_unit: str, default: tzinfo) -> Stamp
         instant = _checked(read.astimezone(UTC))
     except OverflowError:
         raise InvalidTimeError("the time stamp is out of range") from None
-    return Stamp(format_datetime(instant), instant, format_datetime(read))
+    effective = format_datetime(read)
+    text = effective if read.tzinfo is UTC else format_datetime(instant)
+    return Stamp(text, instant, effective)
 
 
 def _placed(wall: datetime, zone: tzinfo) -> datetime:

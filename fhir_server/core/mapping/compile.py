@@ -6,23 +6,27 @@ from typing import Any, NamedTuple
 
 from fhir_server.core.mapping.clock import compile_clock
 from fhir_server.core.mapping.expression import (
+    Expression,
     compile_condition,
     compile_expression,
     plain_path,
 )
 from fhir_server.core.mapping.knowledge import Knowledge, Owner, Quality
+from fhir_server.core.mapping.linked import StatusRule
 from fhir_server.core.mapping.normalize import Amount, Special, word
 from fhir_server.core.mapping.reading import Ignored
 from fhir_server.core.mapping.rule import (
+    Condition,
     DurationRule,
     IdentifierRule,
     IgnoreRule,
     Name,
     ReadingRule,
     RecordRule,
-    TimeRule,
     ValueRule,
 )
+from fhir_server.core.mapping.samples import SamplesRule
+from fhir_server.core.mapping.timing import TimeRule
 
 _SECONDS = {
     "milliseconds": Decimal("0.001"),
@@ -97,25 +101,33 @@ def _compile_record(
         time=TimeRule(
             compile_expression(time["at"]),
             compile_clock(time["format"], time.get("zone", zone), time.get("offset-unit", "")),
-            compile_expression(time["offset"]) if "offset" in time else None,
+            _optional(time, "offset"),
+            _optional(time, "now"),
+            _optional_condition(time, "fault"),
+            time.get("live", False),
         ),
         readings=tuple(
-            _compile_reading(reading, numbers[id(reading)], knowledge)
+            _compile_reading(reading, numbers[id(reading)], record, knowledge, len(numbers))
             for reading in record["readings"]
         ),
         ignore=compile_ignore(record),
         duration=DurationRule(compile_expression(duration["at"]), _SECONDS[duration["unit"]])
         if duration
         else None,
-        device=_compile_identifier(record.get("device", document.get("device"))),
-        patient=_compile_identifier(record.get("patient", document.get("patient"))),
+        device=_compile_shared("device", record, document),
+        patient=_compile_shared("patient", record, document),
         note=compile_expression(record["note"]) if "note" in record else None,
         flags=_compile_names(record.get("flags", ())),
         supplements=_compile_names(record.get("supplements", ())),
+        ambiguous=_optional_condition(record, "ambiguous"),
+        focus=_optional(record, "focus"),
+        clock_number=2 * len(numbers),
     )
 
 
-def _compile_reading(spec: Spec, number: int, knowledge: Knowledge) -> ReadingRule:
+def _compile_reading(
+    spec: Spec, number: int, record: Spec, knowledge: Knowledge, count: int
+) -> ReadingRule:
     kind = spec["kind"]
     value = spec.get("value")
     return ReadingRule(
@@ -130,7 +142,20 @@ def _compile_reading(spec: Spec, number: int, knowledge: Knowledge) -> ReadingRu
             for name, part in spec.get("components", {}).items()
         ),
         flags=_compile_names(spec.get("flags", ())),
+        status=_compile_status(spec, record, knowledge, count + number),
+        derived_from=spec.get("derived-from", ""),
     )
+
+
+def _compile_status(
+    spec: Spec, record: Spec, knowledge: Knowledge, number: int
+) -> StatusRule | None:
+    measurement = knowledge.measurements.get(spec["kind"])
+    if measurement is None or measurement.status is None:
+        return None
+    told = {flag["name"] for flag in (*record.get("flags", ()), *spec.get("flags", ()))}
+    names = told & set(measurement.status.bits)
+    return StatusRule(number, frozenset(names)) if names else None
 
 
 def _compile_value(
@@ -139,11 +164,28 @@ def _compile_value(
     quality = knowledge.quality(Owner(kind, component))
     is_required = quality is not None and quality.required and bool(component)
     find = compile_expression(spec["at"])
+    if "samples" in spec:
+        return ValueRule(name, where, find, None, samples=_compile_samples(spec))
     if "is" in spec or "unit" not in spec:
         words = {text: word(ours) for text, ours in spec.get("is", {}).items()}
         return ValueRule(name, where, find, None, words, is_required)
     return ValueRule(
-        name, where, find, _compile_amount(name, spec, quality, knowledge), None, is_required
+        name,
+        where,
+        find,
+        _compile_amount(name, spec, quality, knowledge),
+        None,
+        is_required,
+        _optional(spec, "comparator"),
+        _optional(spec, "absent"),
+    )
+
+
+def _compile_samples(spec: Spec) -> SamplesRule:
+    return SamplesRule(
+        spec["unit"],
+        compile_expression(spec["samples"]["period"]),
+        _placeholders(spec.get("placeholder")),
     )
 
 
@@ -165,6 +207,7 @@ def _compile_amount(name: str, spec: Spec, quality: Quality | None, knowledge: K
         units={text: str(ucum) for text, ucum in unit["is"].items()} if is_chosen else {},
         conversions=conversions,
         scale=Decimal(scale) if scale is not None else None,
+        exponent=_optional(spec, "exponent"),
         placeholders=_placeholders(spec.get("placeholder")),
         specials={
             text: Special(
@@ -190,6 +233,21 @@ def _placeholders(spec: Any) -> frozenset[Decimal | str]:
     )
 
 
+def _compile_shared(name: str, record: Spec, document: Spec) -> IdentifierRule | None:
+    """The record's own rule, else the file's, which looks into the whole payload."""
+    rule = _compile_identifier(record.get(name, document.get(name)))
+    if rule is None or name in record or "each" not in record:
+        return rule
+    return rule._replace(
+        value=_of_payload(rule.value),
+        system_at=rule.system_at and _of_payload(rule.system_at),
+    )
+
+
+def _of_payload(find: Expression) -> Expression:
+    return lambda record, payload: find(payload, payload)
+
+
 def _compile_identifier(spec: Spec | None) -> IdentifierRule | None:
     if spec is None:
         return None
@@ -199,6 +257,14 @@ def _compile_identifier(spec: Spec | None) -> IdentifierRule | None:
         spec.get("system"),
         compile_expression(system_at) if system_at else None,
     )
+
+
+def _optional(spec: Spec, name: str) -> Expression | None:
+    return compile_expression(spec[name]) if name in spec else None
+
+
+def _optional_condition(spec: Spec, name: str) -> Condition | None:
+    return compile_condition(spec[name]) if name in spec else None
 
 
 def _compile_names(specs: Any) -> tuple[Name, ...]:

@@ -17,6 +17,7 @@ import jmespath
 from jmespath import exceptions, functions, visitor
 
 Look = Callable[[Any], Any]
+Test = Callable[[Any], bool]
 Expression = Callable[[Any, Any], Any]
 """What a compiled expression is: (record, payload) -> value or None."""
 
@@ -50,8 +51,12 @@ def compile_condition(text: str) -> Callable[[Any, Any], bool]:
     Raises:
         InvalidExpressionError: `text` cannot be read.
     """
-    find = compile_expression(text)
-    return lambda record, payload: not _is_false(find(record, payload))
+    is_rooted = text.startswith(_ROOT)
+    node = _exact(_parse(text.removeprefix(_ROOT)))
+    test = _compile_test(node) or _truth(_compile(node) or _interpreted(node))
+    if is_rooted:
+        return lambda record, payload: test(payload)
+    return lambda record, payload: test(record)
 
 
 def plain_path(text: str) -> tuple[str, ...] | None:
@@ -177,7 +182,32 @@ def _call(node: dict[str, Any]) -> Look | None:
     if None in parts:
         return None
     name, arguments = node["value"], cast(list[Look], parts)
+    if name == "not_null":
+        return _first_not_null(arguments)
+    if name in ("starts_with", "ends_with"):
+        return _affix(str.startswith if name == "starts_with" else str.endswith, *arguments)
     return lambda value: _answer(name, [look(value) for look in arguments])
+
+
+def _first_not_null(arguments: list[Look]) -> Look:
+    def look(value: Any) -> Any:
+        for argument in arguments:
+            found = argument(value)
+            if found is not None:
+                return found
+        return None
+
+    return look
+
+
+def _affix(has: Callable[[str, str], bool], whole: Look, affix: Look) -> Look:
+    def look(value: Any) -> bool | None:
+        text, part = whole(value), affix(value)
+        if isinstance(text, str) and isinstance(part, str):
+            return has(text, part)
+        return None
+
+    return look
 
 
 def _answer(name: str, arguments: list[Any]) -> Any:
@@ -216,6 +246,34 @@ def _compare(operator: str, left: Look, right: Look) -> Look:
         return None
 
     return order
+
+
+def _compile_test(node: dict[str, Any]) -> Test | None:
+    """What conditions mostly are, a field that is some text or another, without detours."""
+    kind = node["type"]
+    if kind == "or_expression":
+        parts = [_compile_test(child) for child in node["children"]]
+        if None not in parts:
+            left, right = cast(list[Test], parts)
+            return lambda value: left(value) or right(value)
+    elif kind == "comparator" and node["value"] == "eq":
+        first, second = node["children"]
+        if second["type"] == "literal" and type(second["value"]) is str:
+            return _is_text(_compile(first), second["value"])
+    elif kind == "function_expression":
+        look = _compile(node)
+        return _truth(look) if look else None
+    return None
+
+
+def _is_text(look: Look | None, text: str) -> Test | None:
+    if look is None:
+        return None
+    return lambda value: bool(look(value) == text)
+
+
+def _truth(look: Look) -> Test:
+    return lambda value: not _is_false(look(value))
 
 
 def _is_number(value: Any) -> bool:

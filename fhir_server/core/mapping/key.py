@@ -1,9 +1,9 @@
 """A reading's key, and what decides whether a repeat of the key says the same.
 
 Key: the Device's identifier, patient, kind, the device's own time stamp uncorrected,
-duration and supplemental codes. Every part is written with its length in front, so no two
-different keys run together into one text; the identifier is that text's digest, so it
-carries neither a serial number nor a patient.
+duration, supplemental codes, and what of the patient was measured (a fetus). Every part is
+written with its length in front, so no two different keys run together into one text; the
+identifier is that text's digest, so it carries neither a serial number nor a patient.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from fhir_server.core.mapping.reading import Reading
 from fhir_server.core.resource_json import Resource
 
 IDENTIFIER_SYSTEM = "https://pmp.example/fhir/NamingSystem/reading"
+CLOCK_KIND = "device-clock"
 
 _DIGEST_BYTES = 20
 
@@ -35,18 +36,22 @@ def reading_key(reading: Reading, placement: Placement) -> str:
 def canonical_key(reading: Reading, placement: Placement) -> str:
     """All parts of the key as one text, different for different keys."""
     system, value = placement.device_identifier
-    patient = placement.patient
+    # What a device's clock showed is the device's, whoever holds it.
+    subject = placement.device if reading.kind == CLOCK_KIND else placement.patient
     parts = [
         "" if system is None else "|" + system,
         value,
-        patient[0],
-        patient[1],
+        subject[0],
+        subject[1],
         reading.kind,
         reading.stamp,
         _plain(reading.duration) if reading.duration else "0",
     ]
     if reading.supplements:
         parts += sorted(set(reading.supplements))
+    if reading.focus:
+        # A supplement's name has no such sign.
+        parts.append("=" + reading.focus)
     return "".join([f"{len(part)}:{part}" for part in parts])
 
 

@@ -36,7 +36,8 @@ class CodedValue(msgspec.Struct, frozen=True):
 
 
 class Quality(msgspec.Struct, frozen=True):
-    """What a value measures. `values` is set for a component whose values are words.
+    """What a value measures. `values` is set for a component whose values are words,
+    `free_text` for one whose words are the device's own.
 
     `minimum` and `maximum` are what is possible at all, in the stored unit, not what is
     healthy: beyond them there was no measurement.
@@ -49,6 +50,7 @@ class Quality(msgspec.Struct, frozen=True):
     maximum: Decimal | None = None
     required: bool = False
     values: dict[str, CodedValue] = {}
+    free_text: bool = False
 
     def code_for(self, unit: str) -> Code | None:
         """The codes that fit `unit`; those of a panel fit no unit."""
@@ -64,11 +66,27 @@ class Quality(msgspec.Struct, frozen=True):
         return tuple(code for option in self.codes for code in option.loinc)
 
 
+class StatusBit(msgspec.Struct, frozen=True):
+    """A flag of the device as one bit of an IEEE 11073 bit string."""
+
+    bit: int
+    display: str = ""
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The bit string that a device's flags are, and which flag is which of its bits."""
+
+    mdc: str
+    display: str
+    bits: dict[str, StatusBit]
+
+
 class Measurement(Quality, frozen=True, kw_only=True):
     """A kind of reading. With components and no units it is a panel, without a value."""
 
     category: str
     profile: str = ""
+    status: Status | None = None
     components: dict[str, Quality] = {}
 
     @property

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import jsonschema_rs
+from jsonschema_rs import ValidationErrorKind
 
+from fhir_server.core.mapping.decode import Decoder, InvalidPayloadError
 from fhir_server.core.mapping.enrolment import EnrolmentRule, InvalidEnrolmentError
+from fhir_server.core.mapping.key import CLOCK_KIND
 from fhir_server.core.mapping.placement import Placement
 from fhir_server.core.mapping.prescription import Prescription
-from fhir_server.core.mapping.project import Template
 from fhir_server.core.mapping.reading import (
     Fault,
     Gateway,
@@ -39,11 +41,25 @@ class PayloadSchema:
         return bool(self._validator.is_valid(payload))
 
     def faults(self, payload: Any) -> list[tuple[tuple[str | int, ...], str]]:
-        """Path and broken keyword of each fault; no value of the payload."""
-        return [
-            (tuple(error.instance_path), str(error.schema_path[-1]) if error.schema_path else "")
-            for error in self._validator.iter_errors(payload)
-        ]
+        """Path and broken keyword of each fault; no value of the payload.
+
+        What is required and not there has the path it would have.
+        """
+        found = []
+        for error in self._validator.iter_errors(payload):
+            path = tuple(error.instance_path)
+            keyword = str(error.schema_path[-1]) if error.schema_path else ""
+            if isinstance(error.kind, ValidationErrorKind.Required):
+                path = (*path, error.kind.property)
+            found.append((path, keyword))
+        return found
+
+
+class Projection(Protocol):
+    """What stage two is made of: one for each rule, its status, and the device's clock."""
+
+    def project(self, reading: Reading, placement: Placement, issued: datetime) -> Resource:
+        """The Observation; `issued` is aware."""
 
 
 class Mapping:
@@ -57,7 +73,8 @@ class Mapping:
         *,
         ignore: Sequence[IgnoreRule] = (),
         records: Sequence[RecordRule] = (),
-        templates: Sequence[Template] = (),
+        templates: Sequence[Projection] = (),
+        decode: Decoder | None = None,
         enrolment: EnrolmentRule | None = None,
     ) -> None:
         self.name = name
@@ -68,6 +85,8 @@ class Mapping:
         self._records = tuple(records)
         self._templates = tuple(templates)
         self._enrolment = enrolment
+        self._decode = decode
+        self._has_clock = any(rule.time.now is not None for rule in self._records)
 
     def read(self, payload: Any, gateway: Gateway) -> tuple[Outcome, ...]:
         """Stage one: everything in `payload`, in its order; never empty."""
@@ -80,6 +99,11 @@ class Mapping:
             if isinstance(found, Fault):
                 return (found,)
             broken = found
+        if self._decode is not None:
+            try:
+                payload = self._decode(payload)
+            except InvalidPayloadError as error:
+                return (Fault(QuarantineReason.INVALID_PAYLOAD, str(error)),)
         outcomes: list[Outcome] = []
         is_known = False
         for number, rule_for_records in enumerate(self._records):
@@ -94,6 +118,8 @@ class Mapping:
                     outcomes += rule_for_records.read(record, payload, gateway)
         if not is_known:
             return (_UNKNOWN_KIND,)
+        if self._has_clock:
+            outcomes += _clocks(outcomes)
         return tuple(outcomes) or (NOTHING,)
 
     def project(self, reading: Reading, placement: Placement, issued: datetime) -> Resource:
@@ -117,6 +143,9 @@ class Mapping:
         One bad record of a page must not hold back the good ones beside it.
         """
         faults = self._faults(payload)
+        if self._decode is not None:
+            # The schema is of what came, the records are of what it holds.
+            return Fault(QuarantineReason.INVALID_PAYLOAD, _describe(faults))
         by_record: dict[tuple[int, int], list[tuple[tuple[str | int, ...], str]]] = {}
         for path, keyword in faults:
             owner = self._record_at(path)
@@ -146,6 +175,17 @@ class Mapping:
 _UNKNOWN_KIND = Fault(QuarantineReason.UNKNOWN_KIND, "no rule of the mapping is about this payload")
 
 
+def _clocks(outcomes: Sequence[Outcome]) -> list[Reading]:
+    """Each state of a device's clock that readings were corrected by, once."""
+    found: dict[Any, Reading] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, Reading):
+            for source in outcome.derived_from:
+                if source.kind == CLOCK_KIND:
+                    found.setdefault((source.device, source.patient, source.stamp), source)
+    return list(found.values())
+
+
 def _is_valid(schema: PayloadSchema, payload: Any) -> bool:
     try:
         return schema.is_valid(payload)
@@ -157,10 +197,16 @@ def _is_valid(schema: PayloadSchema, payload: Any) -> bool:
 def _describe(faults: list[tuple[tuple[str | int, ...], str]]) -> str:
     if not faults:
         return "the payload breaks its schema"
-    named = [f"{_format_path(path)} breaks `{keyword}`" for path, keyword in faults]
+    # One schema may ask for the same in several places.
+    named = list(dict.fromkeys(_format_fault(path, keyword) for path, keyword in faults))
     more = len(named) - _MAX_NAMED_FAULTS
     text = "; ".join(named[:_MAX_NAMED_FAULTS])
     return f"{text}; and {more} more" if more > 0 else text
+
+
+def _format_fault(path: tuple[str | int, ...], keyword: str) -> str:
+    said = "is required" if keyword == "required" else f"breaks `{keyword}`"
+    return f"{_format_path(path)} {said}"
 
 
 def _format_path(path: tuple[str | int, ...]) -> str:

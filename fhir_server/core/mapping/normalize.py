@@ -25,6 +25,7 @@ _SFLOAT_WORDS = {
     "+inf": "positive-infinity",
     "-inf": "negative-infinity",
     "nres": "error",
+    "reserved": "error",
 }
 
 
@@ -53,6 +54,7 @@ class Amount(NamedTuple):
     units: Mapping[str, str] = {}
     conversions: Mapping[str, Conversion] = {}
     scale: Decimal | None = None
+    exponent: Callable[[Any, Any], Any] | None = None
     placeholders: frozenset[Decimal | str] = frozenset()
     specials: Mapping[str, Special] = {}
     minimum: Decimal | None = None
@@ -76,6 +78,8 @@ class Amount(NamedTuple):
             if special is not None:
                 return self._special(special, unit)
         number = parse_number(raw)
+        if self.exponent is not None:
+            number = _shifted(number, self.exponent(record, payload))
         if self.placeholders and number in self.placeholders:
             return None
         return self._measured(number, "", unit)
@@ -141,6 +145,13 @@ def parse_number(raw: Any) -> Decimal:
         raise InvalidValueError("the number is out of range")
     # 1E+2 is 100: an exponent is a spelling, FHIR's readers expect plain digits.
     return number.quantize(Decimal(1), context=_CONTEXT) if _is_scaled(exponent) else number
+
+
+def _shifted(number: Decimal, raw: Any) -> Decimal:
+    exponent = parse_number(raw)
+    if exponent != exponent.to_integral_value() or abs(exponent) > _MAX_MAGNITUDE:
+        raise InvalidValueError("the exponent is no whole number, or out of range")
+    return parse_number(number.scaleb(int(exponent)))
 
 
 def convert(number: Decimal, conversion: Conversion) -> Decimal:

@@ -6,10 +6,9 @@ https://hl7.org/fhir/R4/observation.html, https://hl7.org/fhir/R4/observation-vi
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 from fhir_server.core.mapping.clock import format_datetime
@@ -33,19 +32,21 @@ from fhir_server.core.mapping.knowledge import (
 )
 from fhir_server.core.mapping.placement import Placement
 from fhir_server.core.mapping.prescription import Coding
-from fhir_server.core.mapping.reading import Measured, Reading
+from fhir_server.core.mapping.reading import Measured, Reading, Samples
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.version import format_instant
 
 __all__ = ["Template", "absent_reason", "measured_signature", "reading_identifier"]
 
 OURS = "https://pmp.example/fhir/"
+MEASUREMENT_SYSTEM = OURS + "CodeSystem/measurement"
+FOCUS_SYSTEM = OURS + "NamingSystem/focus"
 FLAG_SYSTEM = OURS + "CodeSystem/reading-flag"
 ORIGINAL_QUANTITY = OURS + "StructureDefinition/original-quantity"
 AUXILIARY_TAG = {"system": OURS + "CodeSystem/device-standing", "code": "auxiliary"}
 
 _CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
-_PHD_CATEGORY = {
+PHD_CATEGORY = {
     "coding": [
         {
             "system": "http://hl7.org/fhir/uv/phd/CodeSystem/PhdObservationCategories",
@@ -64,6 +65,10 @@ _QUESTIONABLE = {
     ]
 }
 _ABSENT_SYSTEM = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+_UNKNOWN_TIME = {
+    "url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason",
+    "valueCode": "unknown",
+}
 _SUPPLEMENTAL_TYPE = {
     "coding": [{"system": MDC, "code": "68193", "display": "MDC_ATTR_SUPPL_TYPES"}]
 }
@@ -71,8 +76,6 @@ _SUPPLEMENTAL_TYPE = {
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 Concept = dict[str, Any]
-
-_issued = lru_cache(maxsize=64)(format_instant)
 
 
 class ValueTemplate:
@@ -100,6 +103,8 @@ class ValueTemplate:
         elif type(value) is str:
             known = self._words.get(value)
             element["valueCodeableConcept"] = known or {"text": _CONTROL.sub(" ", value)}
+        elif type(value) is Samples:
+            element["valueSampledData"] = self._sampled(measured, value)
         else:
             element["valueBoolean"] = value
 
@@ -126,17 +131,40 @@ class ValueTemplate:
         quantity["code"] = unit
         return quantity
 
+    def _sampled(self, measured: Measured, samples: Samples) -> dict[str, Any]:
+        unit = measured.unit
+        origin = {
+            "value": Decimal(0),
+            "unit": self._units.get(unit, unit),
+            "system": UCUM,
+            "code": unit,
+        }
+        return {
+            "origin": origin,
+            "period": samples.period,
+            "dimensions": 1,
+            "data": samples.data,
+        }
+
 
 class Template:
     """One reading rule's Observation, all but what differs from reading to reading."""
 
-    def __init__(self, spec: ReadingSpec, knowledge: Knowledge, is_personal: bool) -> None:
+    def __init__(
+        self,
+        spec: ReadingSpec,
+        knowledge: Knowledge,
+        is_personal: bool,
+        is_auxiliary: bool = False,
+    ) -> None:
         reading = spec.reading
         self.kind: str = reading["kind"]
         measurement = knowledge.measurements.get(self.kind)
         profiles = _profiles(reading, measurement)
         self._meta: Concept = {"profile": profiles} if profiles else {}
         self._auxiliary_meta: Concept = {**self._meta, "tag": [AUXILIARY_TAG]}
+        if is_auxiliary:
+            self._meta = self._auxiliary_meta
         self._category = _categories(reading, measurement, is_personal)
         self._value = _value_template(reading, self.kind, "", reading.get("value"), knowledge)
         self._is_panel = "value" not in reading
@@ -173,11 +201,10 @@ class Template:
             resource["category"] = self._category
         resource["code"] = self._value.code(main or _PANEL)
         resource["subject"] = patient
-        if reading.duration:
-            resource["effectivePeriod"] = _period(reading)
-        else:
-            resource["effectiveDateTime"] = reading.effective
-        resource["issued"] = _issued(issued)
+        if reading.focus:
+            resource["focus"] = [_focus(reading, placement)]
+        write_effective(reading, resource)
+        resource["issued"] = format_instant(issued)
         resource["performer"] = [patient]
         if main is not None:
             self._value.write(main, resource)
@@ -190,6 +217,8 @@ class Template:
         if self._method and "method" not in resource:
             resource["method"] = self._method
         resource["device"] = {"reference": f"{placement.device[0]}/{placement.device[1]}"}
+        if reading.derived_from:
+            resource["derivedFrom"] = references(reading.derived_from, placement)
         self._write_components(reading, values if main is None else values[1:], resource)
         return resource
 
@@ -233,6 +262,36 @@ def absent_reason(code: str) -> Concept:
     return {"coding": [{"system": _ABSENT_SYSTEM, "code": code}]}
 
 
+def references(readings: Iterable[Reading], placement: Placement) -> list[Concept]:
+    """References to Observations by the identifier they have, whenever they are stored."""
+    return [
+        {
+            "type": "Observation",
+            "identifier": {
+                "system": IDENTIFIER_SYSTEM,
+                "value": reading_key(reading, placement),
+            },
+        }
+        for reading in readings
+    ]
+
+
+def write_effective(reading: Reading, resource: Resource) -> None:
+    """When it was measured; of a device whose clock was at fault, that nobody knows."""
+    if not reading.effective:
+        resource["_effectiveDateTime"] = {"extension": [_UNKNOWN_TIME]}
+    elif reading.duration:
+        resource["effectivePeriod"] = _period(reading)
+    else:
+        resource["effectiveDateTime"] = reading.effective
+
+
+def _focus(reading: Reading, placement: Placement) -> Concept:
+    name = _CONTROL.sub(" ", reading.focus)
+    value = f"{placement.patient[1]}/{name}"
+    return {"identifier": {"system": FOCUS_SYSTEM, "value": value}, "display": name}
+
+
 def _period(reading: Reading) -> dict[str, str]:
     start = datetime.fromisoformat(reading.effective)
     length = timedelta(microseconds=int(reading.duration * 1_000_000))
@@ -249,7 +308,7 @@ def _categories(
 ) -> list[Concept]:
     code = measurement.category if measurement else reading.get("category")
     found: list[Concept] = [{"coding": [{"system": _CATEGORY, "code": code}]}] if code else []
-    return [*found, _PHD_CATEGORY] if is_personal else found
+    return [*found, PHD_CATEGORY] if is_personal else found
 
 
 def _value_template(
@@ -270,7 +329,8 @@ def _value_template(
             local = {"coding": [coding], "text": coding.get("display", kind)}
         codes = {"": local}
     else:
-        codes = {unit: _code_concept(quality, unit, stated.get("mdc")) for unit in units or ("",)}
+        mdc = stated.get("mdc")
+        codes = {unit: _code_concept(quality, owner, unit, mdc) for unit in units or ("",)}
     words = {
         name: _word_concept(value.display, value.mdc)
         for name, value in (quality.values if quality else {}).items()
@@ -278,13 +338,16 @@ def _value_template(
     return ValueTemplate(codes, knowledge.units, words)
 
 
-def _code_concept(quality: Quality, unit: str, mdc: int | str | None) -> Concept:
+def _code_concept(quality: Quality, owner: Owner, unit: str, mdc: int | str | None) -> Concept:
     option = quality.code_for(unit)
     codings = list(option.codings()) if option else []
     if mdc is None and len(quality.mdc) == 1:
         mdc = next(iter(quality.mdc))
     if mdc is not None and mdc != "none":
         codings.append(mdc_coding(quality.mdc, str(mdc)))
+    if not codings:
+        # No standard has a code that fits: ours, so that it can be searched for.
+        codings.append(Coding(MEASUREMENT_SYSTEM, str(owner), quality.display))
     return _codeable(codings, quality.display)
 
 

@@ -27,17 +27,25 @@ class Gateway(NamedTuple):
     gateway_id: str = ""
 
 
+class Samples(NamedTuple):
+    """A trace: `data` as FHIR's SampledData has it, a sample every `period` milliseconds."""
+
+    period: Decimal
+    data: str
+
+
 class Measured(NamedTuple):
     """One value of a reading in the unit it will be stored in, or why there is none.
 
     `name` is the rule's name for it ("systolic"). `unit` is a UCUM code. `comparator` is
     ``<``, ``>`` or "". `absent` is a code of data-absent-reason, set where `value` is None.
     `value` is a text where the value is a word: one that the rule knows, or the device's
-    own. `original` and `original_unit` are what the device said before a conversion.
+    own, and a trace where many were taken. `original` and `original_unit` are what the
+    device said before a conversion.
     """
 
     name: str
-    value: Decimal | str | bool | None
+    value: Decimal | str | bool | Samples | None
     unit: str = ""
     comparator: str = ""
     absent: str = ""
@@ -54,6 +62,9 @@ class Reading(NamedTuple):
     time; `effective` the FHIR dateTime written for it. `duration` is in seconds.
     `flags` and `supplements` are names that the rule gives a meaning. `rule` is the rule's
     place in its mapping: two rules may find the same kind (a pulse by cuff, by oximeter).
+    `effective` is "" where the device's clock was at fault; `measured` is then when the
+    reading came. `focus` is what of the patient was measured, where it is not the patient
+    ("fetus 1"). `derived_from` are readings of the same record that this one rests on.
     """
 
     kind: str
@@ -68,6 +79,8 @@ class Reading(NamedTuple):
     supplements: tuple[str, ...] = ()
     note: str = ""
     rule: int = 0
+    focus: str = ""
+    derived_from: tuple["Reading", ...] = ()
 
 
 class Ignored(NamedTuple):
@@ -92,6 +105,7 @@ class QuarantineReason(StrEnum):
     DEVICE_NOT_ASSIGNED = "device-not-assigned"
     ASSIGNMENT_AMBIGUOUS = "assignment-ambiguous"
     PATIENT_MISMATCH = "patient-mismatch"
+    USER_AMBIGUOUS = "user-ambiguous"
     CONFLICT = "conflict"
     INVALID_RESOURCE = "invalid-resource"
 

@@ -10,8 +10,9 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from fhir_server.core.mapping.clock import Clock, InvalidTimeError, Stamp
+from fhir_server.core.mapping.clock import InvalidTimeError, Stamp
 from fhir_server.core.mapping.expression import Expression
+from fhir_server.core.mapping.linked import StatusRule, clock_reading, derived, status_readings
 from fhir_server.core.mapping.normalize import Amount, InvalidValueError, parse_number, word
 from fhir_server.core.mapping.reading import (
     Fault,
@@ -23,6 +24,8 @@ from fhir_server.core.mapping.reading import (
     QuarantineReason,
     Reading,
 )
+from fhir_server.core.mapping.samples import SamplesRule
+from fhir_server.core.mapping.timing import TimeRule
 
 Condition = Callable[[Any, Any], bool]
 
@@ -63,20 +66,6 @@ class IdentifierRule(NamedTuple):
         return IdentifierToken(plain_text(self.system_at(record, payload)) or None, value)
 
 
-class TimeRule(NamedTuple):
-    """Where the device's time stamp is, and the offset beside it."""
-
-    at: Expression
-    clock: Clock
-    offset: Expression | None = None
-
-    def read(self, record: Any, payload: Any) -> Stamp:
-        raw = self.at(record, payload)
-        if raw is None:
-            raise InvalidTimeError("there is no time stamp")
-        return self.clock(raw, self.offset(record, payload) if self.offset else None)
-
-
 class DurationRule(NamedTuple):
     """How long the measurement took; `seconds` is how many its unit has."""
 
@@ -94,9 +83,10 @@ class DurationRule(NamedTuple):
 
 
 class ValueRule(NamedTuple):
-    """One value. Either `amount` is set, or `words`: from the vendor's words to the rule's.
+    """One value: an `amount`, `samples` of one, or `words` from the vendor's to the rule's.
 
-    `is_required` is a component that is written even where it was not taken.
+    `is_required` is a component that is written even where it was not taken. `comparator`
+    finds ``<`` or ``>`` beside the number, `absent` why there is no number.
     """
 
     name: str
@@ -105,15 +95,36 @@ class ValueRule(NamedTuple):
     amount: Amount | None
     words: Mapping[str, str] | None = None
     is_required: bool = False
+    comparator: Expression | None = None
+    absent: Expression | None = None
+    samples: SamplesRule | None = None
 
     def read(self, record: Any, payload: Any) -> Measured | None:
         raw = self.find(record, payload)
+        if self.samples is not None:
+            return self.samples.read(self.name, raw, record, payload)
         if self.amount is not None:
-            return self.amount.read(raw, record, payload)
+            measured = self.amount.read(raw, record, payload)
+            if self.comparator is not None or self.absent is not None:
+                return self._qualified(measured, record, payload)
+            return measured
         text = word(raw)
         if not text:
             return None
         return Measured(self.name, (self.words or {}).get(text, text))
+
+    def _qualified(self, measured: Measured | None, record: Any, payload: Any) -> Measured | None:
+        if measured is None or measured.value is None:
+            reason = plain_text(self.absent(record, payload)) if self.absent else ""
+            if measured is None:
+                return Measured(self.name, None, absent=reason) if reason else None
+            return measured
+        found = plain_text(self.comparator(record, payload)) if self.comparator else ""
+        if not found or measured.comparator:
+            return measured
+        if found not in _COMPARATORS:
+            raise InvalidValueError("the comparator is none that FHIR has")
+        return measured._replace(comparator=found)
 
 
 class ReadingRule(NamedTuple):
@@ -125,6 +136,8 @@ class ReadingRule(NamedTuple):
     value: ValueRule | None
     components: tuple[ValueRule, ...] = ()
     flags: tuple[Name, ...] = ()
+    status: StatusRule | None = None
+    derived_from: str = ""
 
     def read(self, record: Any, payload: Any) -> tuple[Measured, ...]:
         """The values; empty where nothing was taken.
@@ -138,7 +151,8 @@ class ReadingRule(NamedTuple):
             if found is None:
                 return ()
             values.append(found)
-        is_taken = self.value is not None
+        # A panel without a part that it needs is there if any of it is.
+        is_taken = self.value is not None or not any(r.is_required for r in self.components)
         for rule in self.components:
             found = _read(rule, record, payload)
             if found is not None:
@@ -164,6 +178,9 @@ class RecordRule(NamedTuple):
     note: Expression | None = None
     flags: tuple[Name, ...] = ()
     supplements: tuple[Name, ...] = ()
+    ambiguous: Condition | None = None
+    focus: Expression | None = None
+    clock_number: int = 0
 
     def records(self, payload: Any) -> list[Any] | None:
         """The records; None where this rule is not about `payload`."""
@@ -196,14 +213,19 @@ class RecordRule(NamedTuple):
                 outcomes.append(Fault(QuarantineReason.INVALID_VALUE, str(error)))
                 continue
             if values:
-                outcomes.append(_reading(rule, values, shared, record, payload))
+                reading = _reading(rule, values, shared, record, payload)
+                if rule.derived_from:
+                    reading = derived(reading, rule.derived_from, outcomes)
+                outcomes.append(reading)
+                if rule.status is not None and reading.flags:
+                    outcomes += status_readings(reading, rule.status)
         if outcomes:
             return outcomes
         return [NOT_TAKEN] if is_any_asked else [_NO_RULE]
 
     def _read_shared(self, record: Any, payload: Any, gateway: Gateway) -> "_Shared | Fault":
         try:
-            stamp = self.time.read(record, payload)
+            stamp, coincidence = self.time.read(record, payload, gateway)
         except InvalidTimeError as error:
             return Fault(QuarantineReason.INVALID_TIME, str(error))
         if stamp.measured - gateway.received > FUTURE_TOLERANCE:
@@ -218,6 +240,8 @@ class RecordRule(NamedTuple):
             if disagree(patient, gateway.patient):
                 return _PATIENT_MISMATCH
             patient = merged(patient, gateway.patient)
+        if self.ambiguous is not None and patient is None and self.ambiguous(record, payload):
+            return _USER_AMBIGUOUS
         try:
             duration = self.duration.read(record, payload) if self.duration else _ZERO
         except InvalidValueError as error:
@@ -230,6 +254,10 @@ class RecordRule(NamedTuple):
             _names(self.flags, record, payload) if self.flags else (),
             _names(self.supplements, record, payload) if self.supplements else (),
             plain_text(self.note(record, payload)).strip() if self.note else "",
+            plain_text(self.focus(record, payload)) if self.focus else "",
+            clock_reading(coincidence, device, patient, stamp, self.clock_number)
+            if coincidence
+            else (),
         )
 
 
@@ -243,6 +271,8 @@ class _Shared(NamedTuple):
     flags: tuple[str, ...]
     supplements: tuple[str, ...]
     note: str
+    focus: str
+    clock: tuple[Reading, ...]
 
 
 def _reading(
@@ -252,7 +282,7 @@ def _reading(
     record: Any,
     payload: Any,
 ) -> Reading:
-    device, patient, stamp, duration, flags, supplements, note = shared
+    device, patient, stamp, duration, flags, supplements, note, focus, clock = shared
     if rule.flags:
         flags = tuple(dict.fromkeys((*flags, *_names(rule.flags, record, payload))))
     return Reading(
@@ -268,6 +298,8 @@ def _reading(
         supplements,
         note,
         rule.number,
+        focus,
+        clock,
     )
 
 
@@ -280,6 +312,10 @@ class InvalidReadingError(ValueError):
 
 
 _ZERO = Decimal(0)
+_COMPARATORS = frozenset({"<", "<=", ">", ">="})
+_USER_AMBIGUOUS = Fault(
+    QuarantineReason.USER_AMBIGUOUS, "the device does not say which of its users it measured"
+)
 _AHEAD = Fault(QuarantineReason.INVALID_TIME, "the time stamp is more than a day ahead")
 _DEVICE_MISMATCH = Fault(
     QuarantineReason.DEVICE_MISMATCH, "the payload names another device than the gateway"

@@ -31,7 +31,10 @@ ATOMS = (
     PATHS
     | st.sampled_from(["@", "`0`", "`1`", "`true`", "`null`", "`[]`", "'x'", "''"])
     | PATHS.map(lambda path: f"not_null({path}, 'x')")
+    | PATHS.map(lambda path: f"not_null({path}, a, b)")
     | PATHS.map(lambda path: f"type({path})")
+    | PATHS.map(lambda path: f"ends_with(type({path}), 'g')")
+    | PATHS.map(lambda path: f"starts_with(type({path}), 'n')")
 )
 EXPRESSIONS = st.recursive(
     ATOMS,
@@ -54,6 +57,21 @@ def test_a_field_path_finds_what_jmespath_finds(path: str, value: Any) -> None:
 def test_a_compiled_expression_answers_as_jmespath_does(text: str, value: Any) -> None:
     ours, theirs = compile_look(text)(value), jmespath.search(text, value)
     assert (ours, type(ours)) == (theirs, type(theirs))
+
+
+@given(text=EXPRESSIONS, value=VALUES)
+def test_a_condition_is_true_where_jmespath_finds_something_true(text: str, value: Any) -> None:
+    found = jmespath.search(text, value)
+    is_false = found is None or found is False or found in ("", [], {})
+    assert compile_condition(text)(value, None) is not is_false
+    assert compile_condition(f"$.{text}")(None, value) is compile_condition(text)(value, None)
+
+
+@given(path=PATHS, value=VALUES, name=st.sampled_from(["starts_with", "ends_with"]))
+def test_the_end_of_what_is_no_text_is_null(path: str, value: Any, name: str) -> None:
+    found = jmespath.search(path, value)
+    expected = jmespath.search(f"{name}({path}, 'x')", value) if isinstance(found, str) else None
+    assert compile_look(f"{name}({path}, 'x')")(value) is expected
 
 
 @given(path=PATHS, operator=st.sampled_from(["<", ">", "<=", ">="]), value=VALUES)

@@ -166,6 +166,31 @@ records:
 """
 
 
+def test_what_the_top_of_a_file_names_is_looked_for_in_the_whole_payload(
+    compiled: Callable[[str], Mapping],
+) -> None:
+    outcome = compiled(LIMITS).read(glucose(56, sn="not this"), Gateway(RECEIVED))[0]
+    assert isinstance(outcome, Reading)
+    assert outcome.device == IdentifierToken("https://acme.example/serial", "S")
+
+
+def test_what_a_record_rule_names_is_looked_for_in_the_record(
+    compiled: Callable[[str], Mapping],
+) -> None:
+    text = LIMITS.replace("  - each: list", "  - each: list\n    device: {value: sn}")
+    outcome = compiled(text).read(glucose(56, sn="R"), Gateway(RECEIVED))[0]
+    assert isinstance(outcome, Reading)
+    assert outcome.device == IdentifierToken(None, "R")
+
+
+def test_a_fault_names_what_is_missing_once(iot_hub: Mapping) -> None:
+    detail = the_fault(iot_hub, {}).detail
+    assert "type is required" in detail
+    assert detail.count("time is required") == 1
+    broken = the_fault(iot_hub, pressure(values={"systolic": 119}))
+    assert broken.detail == "values.diastolic is required"
+
+
 def glucose(value: Any, **more: Any) -> dict[str, Any]:
     return {"type": "glu", "sn": "S", "list": [{"t": 1700000000000, "v": value} | more]}
 
@@ -212,14 +237,6 @@ def test_control_solutions_and_tests_are_kept_apart(
 ) -> None:
     found = compiled(LIMITS).read(glucose(56, **more), Gateway(RECEIVED))
     assert found == (Ignored(reason),)
-
-
-def test_a_device_is_read_from_the_record_and_not_from_the_page(
-    compiled: Callable[[str], Mapping],
-) -> None:
-    outcome = compiled(LIMITS).read(glucose(56, sn="inner"), Gateway(RECEIVED))[0]
-    assert isinstance(outcome, Reading)
-    assert outcome.device == IdentifierToken("https://acme.example/serial", "inner")
 
 
 JSON = st.recursive(

@@ -195,7 +195,7 @@ records:
           special: {HI: {comparator: ">", value: 600}, ERR: {absent: error}}
 """
     )
-    (high,) = observations(mapping, rich(v="HI", u="b"), placement)
+    high, _status = observations(mapping, rich(v="HI", u="b"), placement)
     assert high["valueQuantity"]["comparator"] == ">"
     assert high["interpretation"][0]["coding"][0]["code"] == ">"
     (failed,) = observations(mapping, rich(v="ERR", u="b"), placement)

@@ -1,0 +1,1 @@
+"""Bluetooth's health characteristics, bytes to plain values; the one door is `characteristic`."""
