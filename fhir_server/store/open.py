@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
-from fhir_server.store.protocol import Archive, Outbox, Store
+from fhir_server.store.protocol import Archive, Definable, Extend, Outbox, Store
 from fhir_server.store.sqlite.store import SqliteStore
 
 _MEMORY = ":memory:"
@@ -25,7 +25,7 @@ class Findings(Protocol):
     def faults(self) -> tuple[str, ...]: ...
 
 
-class OpenStore(Store, Archive, Protocol):
+class OpenStore(Store, Archive, Definable, Protocol):
     """A store with its outbox, and what keeps it in order."""
 
     @property
@@ -48,8 +48,11 @@ def open_store(
     indexer: Callable[[Resource], IndexEntries],
     parameters: SearchParameters,
     now: Callable[[], datetime],
+    extend: Extend | None = None,
 ) -> OpenStore:
     """Open the store that `url` names; an SQLite file is made if it is not there.
+
+    `extend` says what to index by when parameters were added; without it nothing is added.
 
     ``sqlite:///./data/fhir.db`` is relative, ``sqlite:////var/lib/fhir.db`` absolute,
     ``sqlite:///:memory:`` gone with the process. ``mongodb://host/name?replicaSet=…`` is a
@@ -62,12 +65,12 @@ def open_store(
     """
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
-        return SqliteStore(sqlite_path(url), indexer, parameters, now)
+        return SqliteStore(sqlite_path(url), indexer, parameters, now, extend=extend)
     if scheme in ("mongodb", "mongodb+srv"):
         # Imported when it is asked for: its drivers are large, and most need but a file.
         from fhir_server.store.mongo.store import open_mongo
 
-        return open_mongo(url, indexer, parameters, now)
+        return open_mongo(url, indexer, parameters, now, extend=extend)
     raise ValueError(f"no store is known by the scheme {scheme!r}; use sqlite:///… or mongodb://…")
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.custom import SearchDefinitions
 from fhir_server.core.search.query import Cursor, Query
 from fhir_server.core.version import Version
 
@@ -141,6 +142,16 @@ class Store(Protocol):
         """
         ...
 
+    async def explain(self, query: Query) -> tuple[str, ...]:
+        """How `query` runs, in lines for an operator: indexes used, how much is looked at.
+
+        Nothing of the query's values or of a resource is in them.
+
+        Raises:
+            TooCostly: it looked at more than one request may.
+        """
+        ...
+
     async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
         """Versions in commit order behind sequence `after`, deletions included."""
         ...
@@ -159,6 +170,36 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what was accepted, then let go of everything."""
+        ...
+
+
+Extend = Callable[[Sequence[Resource]], SearchDefinitions]
+"""What to index by when these SearchParameter resources are live."""
+
+
+class Definable(Protocol):
+    """A store whose search parameters can be added to while it is used."""
+
+    @property
+    def definitions(self) -> SearchDefinitions:
+        """What can be searched by, as far as this process knows."""
+        ...
+
+    async def refresh(self) -> bool:
+        """Look whether another process has changed the definitions; True if they are new."""
+        ...
+
+    async def reindex(
+        self,
+        report: Callable[[int], None] = ...,
+        live: Sequence[Resource] | None = None,
+    ) -> None:
+        """Compute all index entries anew, beside the work; goes on where it was interrupted.
+
+        `live` are the SearchParameter resources that can be searched by from its end on, by
+        default those that are now. Until then every search finds what it did before.
+        `report` is told, on whichever thread, how far in the commit order it is.
+        """
         ...
 
 
@@ -293,6 +334,30 @@ class Outbox(Protocol):
 
     def oldest_due(self) -> datetime | None:
         """When the oldest waiting delivery was queued: the outbox's age."""
+        ...
+
+    def waiting(self, prefix: str) -> tuple[str, ...]:
+        """The sinks whose names begin with `prefix` and that have a delivery due now."""
+        ...
+
+    def made(self, sink: str, after: int = 0, up_to: int | None = None) -> int:
+        """How many deliveries a sink ever had, of versions behind `after` up to `up_to`.
+
+        Deliveries are made in commit order and kept, so what this says of the past never
+        changes: it numbers them.
+        """
+        ...
+
+    def numbered(self, sink: str, first: int, limit: int) -> tuple[Delivery, ...]:
+        """Deliveries of a sink in commit order from the `first`th, which counts from 1."""
+        ...
+
+    def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
+        """The newest sequence and the versions of these types behind `after`, oldest first."""
+        ...
+
+    def commit(self, decide: Decision[T]) -> T:
+        """`Store.commit` for a thread that may wait; never on an event loop."""
         ...
 
 

@@ -52,6 +52,8 @@ class Driver:
         self._opened: list[OpenStore] = []
         self.clock = clock
         self.definitions = definitions
+        self.terminology = definitions.terminology
+        self.parameters = definitions.parameters
         self.store = self.open_another()
 
     @property
@@ -93,13 +95,14 @@ class Driver:
         return parse(
             resource_type,
             parse_qsl(params, keep_blank_values=True),
-            self.definitions.parameters,
+            self.parameters,
             base_url="http://example.org/fhir",
             time_zone="Europe/Moscow",
             now=self.clock(),
             max_page_size=1000,
             default_page_size=50,
             strict=True,
+            terminology=self.terminology,
         ).query
 
     def search(self, text: str, **changes: Any) -> Any:
@@ -179,10 +182,12 @@ def make_driver(
 ) -> Callable[[str], Driver]:
     """A driver of the store at a URL; its maker closes it."""
 
+    extend = definitions.extension("Europe/Moscow").extend
+
     def make(url: str) -> Driver:
         clock = Clock()
         return Driver(
-            lambda: open_store(url, indexer.index, definitions.parameters, clock),
+            lambda: open_store(url, indexer.index, definitions.parameters, clock, extend),
             runner,
             clock,
             definitions,

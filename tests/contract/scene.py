@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.search.match import Indexed
 from fhir_server.core.search.query import Query
+from fhir_server.core.terminology.terminology import NotLoaded, Terminology
 from fhir_server.store.protocol import Page
 
 LOINC, MDC, UCUM = "http://loinc.org", "urn:iso:std:iso:11073:10101", "http://unitsofmeasure.org"
@@ -111,6 +112,8 @@ class World:
 
     def patient(self):
         return {
+            "text": self.maybe(self.narrative, 0.5),
+            "managingOrganization": self.maybe(lambda: self.reference("Organization"), 0.5),
             "active": self.maybe(lambda: self.random.choice([True, False])),
             "identifier": self.some(self.identifier),
             "name": self.some(
@@ -140,6 +143,25 @@ class World:
             "url": self.maybe(lambda: self.random.choice(["http://a.example/1", "urn:a"])),
         }
 
+    def narrative(self):
+        words = self.random.choices(["Blood", "давление", "normal", "норма", "hyper-tension"], k=3)
+        return {
+            "status": "generated",
+            "div": f'<div xmlns="http://www.w3.org/1999/xhtml"><b>{words[0]}</b> {words[1]}'
+            f"<br/>{words[2]} &lt;x&gt;</div>",
+        }
+
+    def organization(self):
+        return {
+            "name": self.random.choice(NAMES),
+            "partOf": self.maybe(lambda: self.reference("Organization"), 0.8),
+            "type": self.some(self.concept),
+        }
+
+    def list(self):
+        items = [self.reference("Patient", "Observation", "Device") for _ in range(3)]
+        return {"status": "current", "mode": "working", "entry": [{"item": i} for i in items]}
+
     def group(self):
         return {"type": "person", "actual": True, "code": self.maybe(self.concept)}
 
@@ -167,10 +189,48 @@ class World:
     def resource(self):
         make = self.random.choice(
             [self.observation, self.observation, self.observation, self.patient, self.patient,
-             self.device, self.group, self.risk_assessment]
+             self.device, self.group, self.risk_assessment, self.organization, self.list]
         )  # fmt: skip
         name = "".join(part.capitalize() for part in make.__name__.split("_"))
         return clean({"resourceType": name, "id": self.random.choice(IDS), **make()})
+
+
+TERMINOLOGY = Terminology(
+    [
+        {
+            "resourceType": "CodeSystem",
+            "url": LOINC,
+            "content": "complete",
+            "concept": [{"code": "a", "concept": [{"code": "b"}]}, {"code": "x"}],
+        },
+        {
+            "resourceType": "ValueSet",
+            "url": "urn:set:some",
+            "compose": {"include": [{"system": MDC, "concept": [{"code": "a"}]}]},
+        },
+        {
+            "resourceType": "ValueSet",
+            "url": "urn:set:most",
+            "compose": {
+                "include": [{"system": MDC}, {"valueSet": ["urn:set:some"]}],
+                "exclude": [{"system": LOINC, "concept": [{"code": "b"}]}],
+            },
+        },
+        {
+            "resourceType": "ValueSet",
+            "url": "urn:set:below",
+            "compose": {
+                "include": [
+                    {
+                        "system": LOINC,
+                        "filter": [{"property": "concept", "op": "is-a", "value": "a"}],
+                    }
+                ]
+            },
+        },
+    ],
+    {"urn:set:gender": {"http://hl7.org/fhir/administrative-gender": ["male"]}},
+).having(NotLoaded("", "CodeSystem", MDC), None)
 
 
 def clean(value):
@@ -192,6 +252,12 @@ STRINGS = ["ива", "Müller", "mul", "al", "AL ghul", "%", "_", "neil", "o'", 
 PATIENTS = ["Patient/1", "2", "Patient/1,3", "https://other.example/fhir/Patient/2",
             "Patient/1/_history/1", "Group/1", "http://example.org/fhir/Patient/3"]  # fmt: skip
 MISSING = ["true", "false"]
+SETS = ["urn:set:some", "urn:set:most", "urn:set:below,urn:set:some"]
+BELOW = [f"{LOINC}|a", f"{LOINC}|b", f"{LOINC}|x,{LOINC}|b"]
+WORDS = ["blood", "BLOOD NOT normal", "норм* or tension", "dav* (blood or gewicht)", "zz", "b*",
+         "hyper-tension", "давление,test", "NOT blood", "x AND NOT (normal OR норма)"]  # fmt: skip
+FILTERS = ["_id eq 1", "_id ne 2 and _id ne 3", "not (_id eq 1 or _id eq 2)",
+           "_lastUpdated gt 2024-05-01T12:00:30Z or _id eq 1 and _id eq 2"]  # fmt: skip
 
 CRITERIA: dict[str, dict[str, list[str]]] = {
     "Observation": {
@@ -217,6 +283,18 @@ CRITERIA: dict[str, dict[str, list[str]]] = {
         "component-code-value-quantity": ["a$gt100", f"{LOINC}|b$120", f"{MDC}|c$ne1"],
         "code-value-quantity": ["a$gt0", f"{LOINC}|a$120||pills"],
         "combo-code-value-quantity": ["a$gt100,b$lt1"],
+        "code:in": SETS, "code:not-in": SETS, "code:below": BELOW, "code:above": BELOW,
+        "combo-code:in": SETS, "category:not-in": SETS, "_list": ["1", "2,List/3", "77"],
+        "_content": WORDS, "_text": WORDS, "subject:Patient._text": WORDS,
+        "performer:Patient.organization.name": STRINGS,
+        "_filter": [
+            *FILTERS, f"code in urn:set:some or code ss {LOINC}|b", "date po 2024-03-05",
+            "value-string ew ov and not (status eq final)", "value-quantity gt 100 or date ap 2024",
+            f"code ne {MDC}|a", "category ne a and identifier pr false", "identifier ne 1",
+            f"value-quantity le 120|{UCUM}|mm[Hg]", "device.patient.gender eq male or code eq b",
+            "subject:Patient.name co \"ив\" and code eq a", "subject re Patient/1 or _id eq 2",
+            "not (subject.id eq 3 and not (date pr true))", "value-string ne al",
+        ],
         "code-value-concept": ["a$b", f"{LOINC}|a$a"],
     },
     "Patient": {
@@ -233,12 +311,32 @@ CRITERIA: dict[str, dict[str, list[str]]] = {
         "_has:RiskAssessment:subject:probability": ["0.1", "ne0"],
         "_has:Observation:patient:_lastUpdated": ["gt2020"],
         "_lastUpdated": ["gt2024-05-01T15:00:30+03:00", "le2024-05-01T15:00:20+03:00"],
+        "gender:in": ["urn:set:gender"], "gender:not-in": ["urn:set:gender"],
+        "_text": WORDS, "_content": WORDS, "_list": ["1", "2", "3,4"],
+        "organization:below": ["Organization/1", "2,Organization/3"],
+        "organization:above": ["Organization/1", "2"],
+        "_has:Observation:patient:_content": WORDS,
+        "_filter": [
+            *FILTERS, "name eq \"al ghul\" or family sw mul",
+            "birthdate lt 2024-02 and active pr true", "family ew ва and birthdate pr false",
+            "name ne al", "gender ne male", "given co л or not (name pr true)",
+            "general-practitioner eq Practitioner/1 and _id ne 3",
+            "organization.name co \"m\" or _has:Observation:patient:code eq a",
+            "not (not (gender eq female)) and (birthdate ge 2023 or telecom eq 1)",
+        ],
     },
     "Device": {
         "identifier": IDENTIFIERS, "type": TOKENS, "patient": PATIENTS[:3],
         "patient:missing": MISSING,
         "url": ["http://a.example/1", "urn:a", "urn"], "url:missing": MISSING,
         "patient.name": STRINGS, "_has:Observation:device:value-quantity": AMOUNTS,
+        "url:below": ["http://a.example", "http://a.example/", "http://a.example/1"],
+        "url:above": ["http://a.example/1/2/3", "http://a.example/", "http://a.example/12"],
+        "type:in": SETS, "_content": WORDS, "_filter": [*FILTERS, "url ss http://a.example"],
+    },
+    "Organization": {
+        "name": STRINGS, "partof": ["Organization/1", "2"], "partof:below": ["Organization/1"],
+        "partof:above": ["Organization/2"], "type:not-in": SETS, "partof.partof.name": STRINGS,
     },
     "Group": {"code": TOKENS, "_has:Observation:subject:code": TOKENS, "actual": MISSING},
     "RiskAssessment": {
@@ -255,6 +353,7 @@ SORTS = {
     "Device": ["url", "type", "patient", "_id"],
     "RiskAssessment": ["probability", "patient"],
     "Group": ["code"],
+    "Organization": ["name", "partof"],
 }  # fmt: skip
 
 RULES = {
@@ -320,6 +419,7 @@ class Scene:
 def play(driver, indexer, seed: int) -> Scene:
     """Write, update and delete resources, and remember what there was at some moments."""
     world = World(seed)
+    driver.terminology = TERMINOLOGY
     current: dict[ResourceKey, Indexed] = {}
     moments: dict[int, dict[str, list[Indexed]]] = {}
     for sequence in range(1, 241):

@@ -5,7 +5,7 @@ expressions: `patient` is `subject` where that is a Patient, `combo-code` is `co
 `component-code`, `phonetic` is `name`. Such a parameter owns no index entries.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from fhir_server.core.fhirpath.expression import (
@@ -32,7 +32,10 @@ from fhir_server.core.search.parameter import (
 _OF_THE_STORE = frozenset({"_id", "_lastUpdated"})
 
 
-def derive(parameters: Iterable[SearchParameter]) -> SearchParameters:
+def derive(
+    parameters: Iterable[SearchParameter],
+    implied_systems: Callable[[SearchParameter], frozenset[str]] | None = None,
+) -> SearchParameters:
     """All parameters, each with its `sources`, and composites with their parts' codes.
 
     Raises:
@@ -41,9 +44,8 @@ def derive(parameters: Iterable[SearchParameter]) -> SearchParameters:
     by_type: dict[str, dict[str, SearchParameter]] = {}
     for parameter in parameters:
         by_type.setdefault(parameter.resource_type, {})[parameter.code] = parameter
-    return SearchParameters(
-        derived for of_type in by_type.values() for derived in _derive_type(of_type)
-    )
+    found = [derived for of_type in by_type.values() for derived in _derive_type(of_type)]
+    return SearchParameters(found, implied_systems) if implied_systems else SearchParameters(found)
 
 
 class _Terms(NamedTuple):

@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/searchparameter.html
 """
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -78,10 +78,22 @@ class SearchParameter(NamedTuple):
         return tuple(t for t in self.targets if t in limits) or tuple(sorted(filter(None, limits)))
 
 
-class SearchParameters:
-    """Every search parameter of every resource type, by type and code."""
+def _none(_parameter: SearchParameter) -> frozenset[str]:
+    return frozenset()
 
-    def __init__(self, parameters: Iterable[SearchParameter]) -> None:
+
+class SearchParameters:
+    """Every search parameter of every resource type, by type and code.
+
+    `implied_systems` tells which code systems a token parameter's bare codes are of.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[SearchParameter],
+        implied_systems: Callable[[SearchParameter], frozenset[str]] = _none,
+    ) -> None:
+        self.implied_systems = implied_systems
         self._by_type: dict[str, dict[str, SearchParameter]] = {}
         for parameter in parameters:
             self._by_type.setdefault(parameter.resource_type, {})[parameter.code] = parameter
@@ -94,6 +106,10 @@ class SearchParameters:
     def for_type(self, resource_type: str) -> Mapping[str, SearchParameter]:
         """The parameters of a type by code, `_id` and `_lastUpdated` among them."""
         return self._by_type.get(resource_type, {})
+
+    def __iter__(self) -> Iterator[SearchParameter]:
+        for of_type in self._by_type.values():
+            yield from of_type.values()
 
     def get(self, resource_type: str, code: str) -> SearchParameter | None:
         return self._by_type.get(resource_type, {}).get(code)

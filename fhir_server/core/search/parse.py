@@ -12,8 +12,9 @@ from typing import NamedTuple
 from fhir_server.core import date_range
 from fhir_server.core.search.criteria import CriteriaReader, UnknownParameter, shown
 from fhir_server.core.search.parameter import SearchParameter, SearchParameters, SearchType
-from fhir_server.core.search.query import Criterion, Include, Query, SortKey, Total
+from fhir_server.core.search.query import AllOf, Criterion, Include, Query, SortKey, Total
 from fhir_server.core.search.values import ValueReader
+from fhir_server.core.terminology.terminology import NOTHING_KNOWN, Terminology
 from fhir_server.errors import InvalidSearch, Issue
 
 Params = Sequence[tuple[str, str]]
@@ -27,9 +28,7 @@ MAX_ELEMENTS = 200
 
 SUMMARIES = frozenset({"true", "text", "data", "count", "false"})
 
-_NOT_SUPPORTED = frozenset(
-    {"_filter", "_text", "_content", "_list", "_query", "_type", "_containedType"}
-)
+_NOT_SUPPORTED = frozenset({"_query", "_type", "_containedType"})
 _OF_THE_RESPONSE = frozenset({"_format", "_pretty"})
 _ELEMENT = re.compile(r"[A-Za-z][A-Za-z0-9.]{0,127}")
 
@@ -61,16 +60,18 @@ def parse(
     max_page_size: int,
     default_page_size: int,
     strict: bool,
+    terminology: Terminology = NOTHING_KNOWN,
 ) -> ParsedSearch:
     """Read a search of `resource_type`.
 
     Raises:
+        NotLoaded: a value set or code system has to be looked for, and put into `terminology`.
         InvalidSearch: a parameter cannot be applied as it was meant; its name is in the
             message. With `strict`, also if it is unknown.
     """
-    reading = _Reading(
-        resource_type, parameters, base_url, time_zone, now, min(default_page_size, max_page_size)
-    )
+    reader = _criteria_reader(parameters, base_url, time_zone, now, terminology)
+    page_size = min(default_page_size, max_page_size)
+    reading = _Reading(resource_type, parameters, reader, page_size)
     applied: list[tuple[str, str]] = []
     ignored: list[Issue] = []
     for name, text in _bounded(params):
@@ -93,6 +94,7 @@ def parse_criteria(
     base_url: str,
     time_zone: str,
     now: datetime,
+    terminology: Terminology = NOTHING_KNOWN,
 ) -> tuple[Criterion, ...]:
     """Read the criteria of a conditional interaction, all of which must count.
 
@@ -100,7 +102,7 @@ def parse_criteria(
         InvalidSearch: one is unknown, empty or no criterion, or there are none: a
             condition that lost a part would match what it must not.
     """
-    reader = _criteria_reader(parameters, base_url, time_zone, now)
+    reader = _criteria_reader(parameters, base_url, time_zone, now, terminology)
     criteria: list[Criterion] = []
     for name, text in _bounded(params):
         base = name.partition(":")[0]
@@ -113,11 +115,15 @@ def parse_criteria(
 
 
 def _criteria_reader(
-    parameters: SearchParameters, base_url: str, time_zone: str, now: datetime
+    parameters: SearchParameters,
+    base_url: str,
+    time_zone: str,
+    now: datetime,
+    terminology: Terminology,
 ) -> CriteriaReader:
     zone = date_range.load_zone(time_zone)
     values = ValueReader(base_url, zone, now, parameters.resource_types)
-    return CriteriaReader(parameters, values)
+    return CriteriaReader(parameters, values, terminology)
 
 
 def _bounded(params: Params) -> Params:
@@ -149,14 +155,12 @@ class _Reading:
         self,
         resource_type: str,
         parameters: SearchParameters,
-        base_url: str,
-        time_zone: str,
-        now: datetime,
+        reader: CriteriaReader,
         count: int,
     ) -> None:
         self._resource_type = resource_type
         self._parameters = parameters
-        self._reader = _criteria_reader(parameters, base_url, time_zone, now)
+        self._reader = reader
         self._criteria: list[Criterion] = []
         self._sort: dict[str, SortKey] = {}
         self._includes: dict[Include, None] = {}
@@ -179,7 +183,9 @@ class _Reading:
         elif name in _ONE_VALUE:
             _ONE_VALUE[name](self, text)
         else:
-            self._criteria.append(self._reader.read(self._resource_type, name, text))
+            criterion = self._reader.read(self._resource_type, name, text)
+            # Each for itself may be what an index is asked for.
+            self._criteria += criterion.criteria if isinstance(criterion, AllOf) else (criterion,)
 
     def result(
         self, applied: tuple[tuple[str, str], ...], ignored: tuple[Issue, ...]

@@ -69,28 +69,28 @@ class TextReader:
     def _texts(self, resource: Resource) -> list[str]:
         found: list[str] = []
         waiting: list[tuple[Any, _Plan]] = [(resource, self._plan(resource["resourceType"]))]
-        while waiting:
-            node, plan = waiting.pop()
-            get = plan.get
+        for node, plan in waiting:
             for name, value in node.items():
-                inside = get(name)
-                if inside is None:
+                if name not in plan:
                     continue
+                inside = plan[name]
                 kind = type(value)
                 if inside is _A_TEXT:
                     if kind is str:
                         found.append(value)
                     elif kind is list:
                         found += [item for item in value if type(item) is str]
-                else:
+                elif inside is _A_RESOURCE:
                     for item in value if kind is list else (value,):
                         if type(item) is dict:
-                            waiting.append((item, self._inside(inside, item)))
+                            waiting.append((item, self._plan_of(item)))
+                elif kind is dict:
+                    waiting.append((value, inside))
+                elif kind is list:
+                    waiting += [(item, inside) for item in value if type(item) is dict]
         return found
 
-    def _inside(self, plan: "_Plan", item: Any) -> "_Plan":
-        if plan is not _A_RESOURCE:
-            return plan
+    def _plan_of(self, item: Any) -> "_Plan":
         resource_type = item.get("resourceType")
         return self._plan(resource_type) if type(resource_type) is str else {}
 

@@ -22,15 +22,16 @@ def run(steps: Steps[R], database: Database[Document], session: ClientSession | 
     try:
         step = next(steps)
         while True:
-            step = steps.send(_answer(step, database, session))
+            step = steps.send(answer(step, database, session))
     except StopIteration as finished:
         result: R = finished.value
         return result
 
 
-def _answer(
+def answer(
     step: Step, database: Database[Document], session: ClientSession | None
 ) -> list[Document]:
+    """What one step is sent."""
     collection = database[step.collection]
     if isinstance(step, Find):
         return list(collection.find(**find_arguments(step), session=session))

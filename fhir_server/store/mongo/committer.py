@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ from pymongo.synchronous.client_session import ClientSession
 from pymongo.synchronous.database import Database
 
 from fhir_server.errors import FhirError, StoreUnavailable, VersionConflict
-from fhir_server.store.mongo.rows import RowBuilder, from_milliseconds, to_milliseconds
+from fhir_server.store.mongo.definitions import Definitions
+from fhir_server.store.mongo.rows import from_milliseconds, to_milliseconds
 from fhir_server.store.mongo.steps import Document
 from fhir_server.store.mongo.transaction import MongoTransaction
 from fhir_server.store.mongo.transactor import Transactor, take_turn
@@ -51,8 +53,8 @@ class _Job:
         self,
         decide: Callable[[MongoTransaction], Any],
         deadline: float,
-        future: asyncio.Future[Any],
-        loop: asyncio.AbstractEventLoop,
+        future: "asyncio.Future[Any] | Future[Any]",
+        loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         self.decide = decide
         self.deadline = deadline
@@ -86,13 +88,13 @@ class Committer:
         self,
         database: Database[Document],
         transactor: Transactor,
-        rows: RowBuilder,
+        definitions: Definitions,
         clock: Callable[[], datetime],
         limits: GroupLimits,
     ) -> None:
         self._database = database
         self._transactor = transactor
-        self._rows = rows
+        self._definitions = definitions
         self._clock = clock
         self._limits = limits
         self._observers: tuple[Callable[[CommittedGroup], None], ...] = ()
@@ -115,6 +117,21 @@ class Committer:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
+        self._submit(decide, future, loop)
+        return await future
+
+    def commit_blocking(self, decide: Callable[[MongoTransaction], Any]) -> Any:
+        """`commit` for a thread that may wait; never on an event loop."""
+        future: Future[Any] = Future()
+        self._submit(decide, future, None)
+        return future.result()
+
+    def _submit(
+        self,
+        decide: Callable[[MongoTransaction], Any],
+        future: "asyncio.Future[Any] | Future[Any]",
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
         job = _Job(decide, time.monotonic() + self._limits.patience, future, loop)
         with self._changed:
             if self._is_closed:
@@ -123,7 +140,6 @@ class Committer:
                 raise StoreUnavailable("too many changes are waiting")
             self._waiting.append(job)
             self._changed.notify()
-        return await future
 
     def close(self) -> None:
         """Do what was accepted, then stop."""
@@ -219,8 +235,9 @@ class Committer:
         state = self._database["state"]
         before = take_turn(state, "commits", session)
         now = max(to_milliseconds(self._clock()), before["updated"])
+        rows = self._definitions.rows_for(before, self._database, session)
         tx = MongoTransaction(
-            session, self._database, self._rows, from_milliseconds(now), before["sequence"]
+            session, self._database, rows, from_milliseconds(now), before["sequence"]
         )
         done = 0
         for job in jobs:
@@ -272,6 +289,9 @@ def _tell(jobs: list[_Job]) -> None:
     """Wake whoever waits, each event loop once."""
     by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
     for job in jobs:
+        if job.loop is None:
+            job.tell()
+            continue
         by_loop.setdefault(job.loop, []).append(job)
     for loop, told in by_loop.items():
         try:

@@ -93,6 +93,11 @@ class StoredVersion(mongoengine.DynamicDocument):  # type: ignore[misc]
                 "fields": ["+s"],
                 "partialFilterExpression": {"e": True},
             },
+            {
+                "name": "type_date",
+                "fields": ["+y", "-hd", "-_id"],
+                "partialFilterExpression": {"hd": {"$exists": True}},
+            },
             *_hot_indexes(),
         ],
     }

@@ -6,6 +6,7 @@ writes the sink's own document in its transaction, so two of them never pass eac
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import Any, TypeVar, cast
 
 from pymongo.read_concern import ReadConcern
 from pymongo.synchronous.client_session import ClientSession
@@ -18,9 +19,11 @@ from fhir_server.store.mongo import blocking, reads
 from fhir_server.store.mongo.deliveries import WAITING, due, to_delivery, to_document
 from fhir_server.store.mongo.failures import translated
 from fhir_server.store.mongo.rows import from_milliseconds, to_milliseconds
-from fhir_server.store.mongo.steps import Document, Filter
+from fhir_server.store.mongo.steps import Document, Filter, Steps
 from fhir_server.store.mongo.transactor import OutOfDate, Transactor, take_turn
-from fhir_server.store.protocol import Delivery, DeliveryEvent, DeliveryState, Routed
+from fhir_server.store.protocol import Decision, Delivery, DeliveryEvent, DeliveryState, Routed
+
+T = TypeVar("T")
 
 Documents = list[Document]
 
@@ -36,12 +39,14 @@ class MongoOutbox:
         database: Database[Document],
         transactor: Transactor,
         clock: Callable[[], datetime],
+        commit: Callable[[Decision[Any]], Any],
     ) -> None:
         self._database = database.with_options(read_concern=ReadConcern("majority"))
         self._deliveries = database["deliveries"]
         self._state = database["state"]
         self._transactor = transactor
         self._clock = clock
+        self._commit = commit
         self._known_sinks: set[str] = set()
 
     def fan_out(self, route: Callable[[Version], Sequence[Routed]], limit: int) -> int:
@@ -165,6 +170,35 @@ class MongoOutbox:
                 {"o": True, "st": {"$in": WAITING}}, {"a": 1}, sort=[("a", 1)], hint="age"
             )
         return from_milliseconds(found["a"]) if found else None
+
+    def waiting(self, prefix: str) -> tuple[str, ...]:
+        due_now = due("", self._now()) | {"n": {"$gte": prefix, "$lt": prefix + "\U0010ffff"}}
+        with translated():
+            return tuple(sorted(self._database["deliveries"].distinct("n", due_now)))
+
+    def made(self, sink: str, after: int = 0, up_to: int | None = None) -> int:
+        behind: Filter = {"$gt": after} | ({} if up_to is None else {"$lte": up_to})
+        with translated():
+            return self._database["deliveries"].count_documents(
+                {"n": sink, "q": behind}, hint="version"
+            )
+
+    def numbered(self, sink: str, first: int, limit: int) -> tuple[Delivery, ...]:
+        with translated():
+            found = self._database["deliveries"].find({"n": sink}, {"e": 0}, hint="version")
+            page = found.sort("q", 1).skip(first - 1).limit(limit) if limit > 0 else ()
+            return tuple(map(to_delivery, page))
+
+    def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
+        def steps() -> Steps[tuple[int, tuple[Version, ...]]]:
+            newest: int = (yield from reads.commits())["sequence"]
+            return newest, (yield from reads.changes(after, newest, resource_types))
+
+        with translated():
+            return blocking.run(steps(), self._database)
+
+    def commit(self, decide: Decision[T]) -> T:
+        return cast(T, self._commit(decide))
 
     def _fan_out(
         self,

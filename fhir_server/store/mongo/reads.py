@@ -13,6 +13,7 @@ from fhir_server.store.mongo.rows import (
     VERSION_FIELDS,
     from_milliseconds,
     to_milliseconds,
+    to_plain,
     to_version,
 )
 from fhir_server.store.mongo.steps import Aggregate, Document, Filter, Find, Steps
@@ -22,7 +23,7 @@ from fhir_server.store.protocol import HistoryQuery, Page
 def commits() -> Steps[Document]:
     """The newest sequence, when it was, and how far the index was purged."""
     found = yield Find({"_id": "commits"}, limit=1, collection="state")
-    return found[0]
+    return {name: to_plain(value) for name, value in found[0].items()}
 
 
 def read(key: ResourceKey) -> Steps[Version | None]:

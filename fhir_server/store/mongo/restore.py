@@ -8,7 +8,8 @@ from pymongo.synchronous.database import Database
 
 from fhir_server.core.archive import Restored
 from fhir_server.errors import VersionConflict
-from fhir_server.store.mongo.rows import RowBuilder, to_milliseconds
+from fhir_server.store.mongo.definitions import Definitions
+from fhir_server.store.mongo.rows import to_milliseconds
 from fhir_server.store.mongo.steps import Document, Find, Steps
 from fhir_server.store.mongo.transaction import MongoTransaction
 from fhir_server.store.mongo.transactor import Transactor, take_turn
@@ -28,7 +29,7 @@ def extent() -> Steps[Extent]:
 def restore(
     database: Database[Document],
     transactor: Transactor,
-    rows: RowBuilder,
+    definitions: Definitions,
     restored: Sequence[Restored],
     delivered: int,
 ) -> None:
@@ -39,7 +40,7 @@ def restore(
     """
     try:
         transactor.run(
-            lambda session: _restore(session, database, rows, restored, delivered), _PATIENCE
+            lambda session: _restore(session, database, definitions, restored, delivered), _PATIENCE
         )
     except OperationFailure as error:
         if _is_duplicate(error):
@@ -50,7 +51,7 @@ def restore(
 def _restore(
     session: ClientSession,
     database: Database[Document],
-    rows: RowBuilder,
+    definitions: Definitions,
     restored: Sequence[Restored],
     delivered: int,
 ) -> None:
@@ -58,6 +59,7 @@ def _restore(
     commits = take_turn(state, "commits", session)
     newest, updated = commits["sequence"], commits["updated"]
     _check_order(restored, newest, updated)
+    rows = definitions.rows_for(commits, database, session)
     tx = MongoTransaction(session, database, rows, restored[0].version.last_updated, newest)
     for version, resource in restored:
         tx.place(version, resource)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from bson.int64 import Int64
+
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import Entry, IndexEntries
@@ -133,6 +135,11 @@ class RowBuilder:
         return parts
 
 
+def to_plain(value: Any) -> Any:
+    """`value` without the driver's own class of 64-bit integers, which encoders refuse."""
+    return int(value) if isinstance(value, Int64) else value
+
+
 def to_version(document: Mapping[str, Any]) -> Version:
     return Version(
         ResourceKey(document["y"], document["k"]),
@@ -140,7 +147,7 @@ def to_version(document: Mapping[str, Any]) -> Version:
         from_milliseconds(document["u"]),
         _INTERACTIONS[document["i"]],
         document.get("b"),
-        document["_id"],
+        int(document["_id"]),
     )
 
 
@@ -161,10 +168,12 @@ def _index_fields(resource_type: str, entries: IndexEntries) -> Document:
             found.append(f"{key}\x1f{keys.escape(reference.version)}")
     for uri in entries.uris:
         found.append(pair(uri.parameter, uri.uri, ""))
+    for text in entries.texts:
+        found.extend(f"{text.parameter}\x1f{word}\x1f" for word in text.words)
     if entries.dates:
         fields["d"] = _dates(entries, found)
     if entries.strings:
-        fields["st"] = [{"p": s.parameter, "f": s.folded, "e": s.exact} for s in entries.strings]
+        fields["st"] = [{"p": s.parameter, "f": s.folded, "w": s.exact} for s in entries.strings]
         found.extend(keys.string(s.parameter, s.folded) for s in entries.strings)
     if entries.numbers or entries.quantities:
         fields["q"] = _amounts(entries, found)
@@ -261,15 +270,15 @@ def _add_hot_fields(fields: Document, path: HotPath, entries: IndexEntries) -> N
         for reference in entries.references
         if reference.parameter == path.reference and reference.resource_type == path.target
     ]
-    if not ids:
-        return
-    # One of each, by R4's cardinalities; an array would still be found, only not in order.
-    fields[path.field] = ids[0] if len(ids) == 1 else ids
     dates = [date.range for date in entries.dates if date.parameter == path.date]
     if dates:
         fields["hd"] = dates[0].start if len(dates) == 1 else [date.start for date in dates]
         if any(date.end - date.start > NARROW_SPAN for date in dates):
             fields["hw"] = True
+    if not ids:
+        return
+    # One of each, by R4's cardinalities; an array would still be found, only not in order.
+    fields[path.field] = ids[0] if len(ids) == 1 else ids
     if path.token:
         codes = [
             keys.code(token.code, token.system)
@@ -282,7 +291,7 @@ def _add_hot_fields(fields: Document, path: HotPath, entries: IndexEntries) -> N
 def _check_size(version: Version, document: Document) -> None:
     assert version.body is not None
     texts = sum(len(key.encode()) for key in document["x"])
-    texts += sum(len(s["f"].encode()) + len(s["e"].encode()) for s in document.get("st", ()))
+    texts += sum(len(s["f"].encode()) + len(s["w"].encode()) for s in document.get("st", ()))
     texts += sum(len(t["t"].encode()) for t in document.get("tt", ()))
     entries = sum(len(document.get(name, ())) for name in INDEX_FIELDS[:6])
     if len(version.body) + texts + 64 * entries > _LARGEST_DOCUMENT:

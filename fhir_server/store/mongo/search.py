@@ -10,9 +10,9 @@ from fhir_server.core.search.parameter import SearchType, Source
 from fhir_server.core.search.query import Cursor, Query, SortKey, Total
 from fhir_server.errors import Gone
 from fhir_server.store import page_ends
-from fhir_server.store.mongo import keys, reads, timeline
+from fhir_server.store.mongo import date_walk, keys, reads, timeline
 from fhir_server.store.mongo.criteria import Scope, matching
-from fhir_server.store.mongo.rows import VERSION_FIELDS, to_version
+from fhir_server.store.mongo.rows import VERSION_FIELDS, to_plain, to_version
 from fhir_server.store.mongo.steps import Aggregate, Document, Filter, Find, Steps
 from fhir_server.store.protocol import Page
 
@@ -52,7 +52,10 @@ def search(query: Query, newest: int | None = None) -> Steps[Page]:
     if query.before is not None:
         page.reverse()
     cursors = tuple(
-        Cursor(tuple(each.get(f"sort{i}") for i in range(len(query.sort))), each["_id"])
+        Cursor(
+            tuple(to_plain(each.get(f"sort{i}")) for i in range(len(query.sort))),
+            int(each["_id"]),
+        )
         for each in page
     )
     ends = page_ends.find(query, cursors, is_more=len(found) > len(page))
@@ -78,6 +81,8 @@ def _find(query: Query, filter_: Filter) -> Steps[list[Document]]:
         # `last_updated` never goes back, so its order is the sequence's.
         direction = -1 if query.sort[0].descending else 1
         return (yield from _find_in_order(query, filter_, direction))
+    if date_walk.is_possible(query) and (yield from date_walk.has_many(filter_)):
+        return (yield from date_walk.find(query, filter_))
     return (yield from _find_sorted(query, filter_))
 
 

@@ -1,7 +1,7 @@
 """Selectivity: which criterion the index is asked for, where one surely finds few."""
 
 from fhir_server.core.search.parameter import SearchType
-from fhir_server.core.search.query import AnyOf, Chain, Clause, Criterion, Has, TokenValue
+from fhir_server.core.search.query import AllOf, AnyOf, Chain, Clause, Criterion, Has, TokenValue
 from fhir_server.store.mongo.steps import Filter
 
 UNKNOWN = 9
@@ -24,6 +24,8 @@ def rank(criterion: Criterion) -> int:
             return 5
         case AnyOf(criteria):
             return max(map(rank, criteria), default=UNKNOWN)
+        case AllOf(criteria):
+            return min(map(rank, criteria), default=UNKNOWN)
     return UNKNOWN
 
 

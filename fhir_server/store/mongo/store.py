@@ -13,23 +13,25 @@ from pymongo.read_concern import ReadConcern
 from fhir_server.core import archive
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.custom import SearchDefinitions
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import StoreUnavailable
-from fhir_server.store.mongo import blocking, documents, reads, restore
+from fhir_server.store.mongo import blocking, definitions, documents, reads, restore
 from fhir_server.store.mongo.check import Check, check
 from fhir_server.store.mongo.committer import Committer, GroupLimits
+from fhir_server.store.mongo.definitions import Definitions
+from fhir_server.store.mongo.explain import explain
 from fhir_server.store.mongo.failures import translated
 from fhir_server.store.mongo.outbox import MongoOutbox
 from fhir_server.store.mongo.purge import purge
 from fhir_server.store.mongo.reindex import reindex
-from fhir_server.store.mongo.rows import RowBuilder
 from fhir_server.store.mongo.search import search
 from fhir_server.store.mongo.steps import Document, Find, Step, Steps
 from fhir_server.store.mongo.transactor import DURABLE, Transactor
-from fhir_server.store.protocol import CommittedGroup, Decision, Extent, HistoryQuery, Page
+from fhir_server.store.protocol import CommittedGroup, Decision, Extend, Extent, HistoryQuery, Page
 
 T = TypeVar("T")
 
@@ -44,12 +46,18 @@ class MongoStore:
         parameters: SearchParameters,
         now: Callable[[], datetime],
         limits: GroupLimits,
+        extend: Extend | None = None,
     ) -> None:
         self._connection = connection
         self._transactor = Transactor(connection)
-        self._rows = RowBuilder(indexer, parameters)
-        self._committer = Committer(connection.database, self._transactor, self._rows, now, limits)
-        self.outbox = MongoOutbox(connection.database, self._transactor, now)
+        self._definitions = Definitions(SearchDefinitions(indexer, parameters), extend)
+        self._told = -1
+        self._committer = Committer(
+            connection.database, self._transactor, self._definitions, now, limits
+        )
+        self.outbox = MongoOutbox(
+            connection.database, self._transactor, now, self._committer.commit_blocking
+        )
         self._client: AsyncMongoClient[Document] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
@@ -71,6 +79,9 @@ class MongoStore:
 
     async def search(self, query: Query) -> Page:
         return await self._run(search(query))
+
+    async def explain(self, query: Query) -> tuple[str, ...]:
+        return await self._run_blocking(lambda: explain(self._connection.database, query))
 
     async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
         return await self._run(reads.feed(after, limit))
@@ -97,13 +108,30 @@ class MongoStore:
         """
         return await self._run_blocking(lambda: purge(self._connection, older_than))
 
-    async def reindex(self, report: Callable[[int], None] = lambda _: None) -> None:
+    @property
+    def definitions(self) -> SearchDefinitions:
+        return self._definitions.live
+
+    async def refresh(self) -> bool:
+        found = await self._run(definitions.read_steps())
+        self._definitions.learn(found)
+        is_new = found.number != self._told
+        self._told = found.number
+        return is_new
+
+    async def reindex(
+        self,
+        report: Callable[[int], None] = lambda _: None,
+        live: Sequence[Resource] | None = None,
+    ) -> None:
         """Compute all index entries anew, beside the work; goes on where it was interrupted.
 
         `report` is told, on another thread, how far in the commit order it is.
         """
         database = self._connection.database
-        await self._run_blocking(lambda: reindex(database, self._rows, report))
+        await self._run_blocking(
+            lambda: reindex(database, self._transactor, self._definitions, report, live)
+        )
 
     async def extent(self) -> Extent:
         return await self._run(restore.extent())
@@ -113,13 +141,17 @@ class MongoStore:
         if restored:
             database = self._connection.database
             await self._run_blocking(
-                lambda: restore.restore(database, self._transactor, self._rows, restored, delivered)
+                lambda: restore.restore(
+                    database, self._transactor, self._definitions, restored, delivered
+                )
             )
 
     def check(self) -> Check:
         """What `check-store` says; blocks while it looks at everything."""
         with translated():
-            return check(self._connection.database, self._rows)
+            database = self._connection.database
+            self._definitions.learn(definitions.read(database))
+            return check(database, self._definitions.rows)
 
     async def close(self) -> None:
         if self._is_closed:
@@ -175,6 +207,7 @@ def open_mongo(
     now: Callable[[], datetime],
     *,
     limits: GroupLimits = GroupLimits(),  # noqa: B008 - immutable
+    extend: Extend | None = None,
 ) -> MongoStore:
     """The store at `url`: mongodb://host/name?replicaSet=….
 
@@ -183,4 +216,4 @@ def open_mongo(
         Unsupported: it belongs to a newer release.
         ValueError: `url` is not that of a database.
     """
-    return MongoStore(documents.connect(url), indexer, parameters, now, limits)
+    return MongoStore(documents.connect(url), indexer, parameters, now, limits, extend)

@@ -17,7 +17,8 @@ from fhir_server.core.search.query import (
     TokenValue,
 )
 from fhir_server.store.mongo import comparisons, keys
-from fhir_server.store.mongo.criteria import Scope, dates_match, matching
+from fhir_server.store.mongo.clauses import dates_match
+from fhir_server.store.mongo.criteria import Scope, matching
 from fhir_server.store.mongo.rows import ANY_CODE, HOT_PATHS, VERSION_FIELDS, HotPath
 from fhir_server.store.mongo.steps import Document, Filter, Find, Steps
 

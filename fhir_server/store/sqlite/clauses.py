@@ -14,6 +14,7 @@ from fhir_server.core.search.query import (
     QuantityValue,
     ReferenceValue,
     StringValue,
+    TextValue,
     TokenValue,
     UriValue,
     Value,
@@ -99,7 +100,8 @@ class Clauses:
             yield from resolver.references(number, of_kind(values, ReferenceValue), source.target)
         elif search_type in (SearchType.TOKEN, SearchType.REFERENCE):
             if tokens := of_kind(values, TokenValue):
-                yield from resolver.tokens(number, tokens)
+                find = resolver.other_tokens if modifier == "unequal" else resolver.tokens
+                yield from find(number, tokens)
             if texts := of_kind(values, StringValue):
                 yield from resolver.texts(number, texts)
         else:
@@ -116,7 +118,10 @@ class Clauses:
         if quantities := of_kind(values, QuantityValue):
             yield quantity_lookup(number, quantities)
         if uris := of_kind(values, UriValue):
-            yield from self.resolver.uris(number, uris)
+            find = self.resolver.uris_below if modifier == "below" else self.resolver.uris
+            yield from find(number, uris)
+        if words := of_kind(values, TextValue):
+            yield from self.resolver.words(number, words)
 
     def _identities(self, resource_type: str, values: Sequence[TokenValue]) -> Iterator[Lookup]:
         wanted = [

@@ -13,12 +13,14 @@ from typing import NamedTuple, TypeVar
 
 from fhir_server.core.search.parameter import SearchParameter, SearchType
 from fhir_server.core.search.query import (
+    AllOf,
     AnyOf,
     Chain,
     Clause,
     CompositeValue,
     Criterion,
     Has,
+    Not,
     ReferenceValue,
     Restriction,
     Value,
@@ -31,7 +33,7 @@ from fhir_server.store.sqlite.lookup import (
 )
 from fhir_server.store.sqlite.moment import Moment
 from fhir_server.store.sqlite.names import Names
-from fhir_server.store.sqlite.resolve import MANY, targets
+from fhir_server.store.sqlite.resolve import targets
 from fhir_server.store.sqlite.sql import (
     FALSE,
     TRUE,
@@ -51,6 +53,8 @@ V = TypeVar("V", bound=Value)
 PROBED = 12
 # A union of more is no place to begin, and SQLite limits their number.
 MOST_LOOKUPS = 100
+# So many resources that a chain leads to are named; of more the statement asks each time.
+NAMED = 500
 
 
 class Drive(NamedTuple):
@@ -109,6 +113,10 @@ class Criteria:
         match criterion:
             case AnyOf(criteria):
                 return any_of(self.test(each, version) for each in criteria)
+            case AllOf(criteria):
+                return all_of(self.test(each, version) for each in criteria)
+            case Not(inner):
+                return negation(self.test(inner, version))
             case Clause(parameter, modifier, values):
                 if modifier == "missing":
                     return self.clauses.is_missing(parameter, values, version)
@@ -123,7 +131,6 @@ class Criteria:
                 return negation(found) if modifier == "not" else found
             case Chain() | Has():
                 return any_of(lookup.test(version) for lookup in self.lookups(criterion))
-        raise AssertionError(criterion)
 
     def drive(self, criterion: Criterion, place: int) -> Drive | None:
         """Lookups that find all which `criterion` is true of; None if it is no place to begin."""
@@ -140,6 +147,13 @@ class Criteria:
                     return None
                 lookups = tuple(lookup for drive in found for lookup in drive.lookups)
                 return Drive(lookups, covers, all(drive.is_exact for drive in found))
+            case AllOf(criteria):
+                found = [d for each in criteria if (d := self.drive(each, place)) is not None]
+                if not found:
+                    return None
+                return min(found, key=lambda drive: drive.rank)._replace(is_exact=False)
+            case Not():
+                return None
             case Clause(parameter, modifier, values):
                 if modifier in ("not", "missing") or parameter.code == "_lastUpdated":
                     return None
@@ -150,7 +164,6 @@ class Criteria:
                 return Drive(self.lookups(criterion), covers)
             case Chain() | Has():
                 return Drive(self.lookups(criterion), covers)
-        raise AssertionError(criterion)
 
     def best(self, drives: Sequence[Drive]) -> tuple[Drive | None, int]:
         """The drive with the fewest rows, counted up to the sort limit, and how many it has."""
@@ -312,8 +325,8 @@ class Criteria:
 
     def _few(self, keys: Sql) -> tuple[int, ...] | None:
         """The resource keys that a select finds, if they are few."""
-        rows = fetch(self._connection, sql(f"SELECT DISTINCT * FROM (%s) LIMIT {MANY + 1}", keys))
-        return None if len(rows) > MANY else tuple(row[0] for row in rows)
+        rows = fetch(self._connection, sql(f"SELECT DISTINCT * FROM (%s) LIMIT {NAMED + 1}", keys))
+        return None if len(rows) > NAMED else tuple(row[0] for row in rows)
 
     def _count(self, drive: Drive) -> int:
         """How many rows it has, up to the sort limit."""

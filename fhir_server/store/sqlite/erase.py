@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fhir_server.core import resource_json
-from fhir_server.store.sqlite import versions
+from fhir_server.store.sqlite import definitions, versions
 from fhir_server.store.sqlite.layout import COLUMNS, ENTRY_TABLES, chunks, values_rows
 from fhir_server.store.sqlite.rows import RowBuilder
 from fhir_server.store.sqlite.transaction import Group, Indexer
@@ -95,6 +95,7 @@ def erase_generations(connection: sqlite3.Connection, before: int, limit: int) -
         if gone.rowcount:
             return True
     connection.execute("DELETE FROM parameter WHERE generation < ?", (before,))
+    definitions.erase(connection, before)
     return False
 
 

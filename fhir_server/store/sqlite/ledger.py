@@ -28,6 +28,9 @@ CROSS JOIN version v ON v.seq = d.seq
 CROSS JOIN resource r ON r.key = d.resource
 CROSS JOIN type t ON t.id = r.type"""
 
+# Behind every name that begins with the same characters.
+_LAST_CHARACTER = "\U0010ffff"
+
 # No earlier version of the same resource is on its way to the same sink.
 _IN_ORDER = """NOT EXISTS (
     SELECT 1 FROM delivery e WHERE e.sink = d.sink AND e.resource = d.resource
@@ -204,6 +207,40 @@ def find(
         f"{_SELECT} WHERE {where} ORDER BY d.id LIMIT ?", (*values, limit)
     ).fetchall()
     return tuple(map(from_row, rows))
+
+
+def waiting(connection: sqlite3.Connection, now: int, prefix: str) -> tuple[str, ...]:
+    """Sinks by the beginning of their name that have a delivery due."""
+    rows = connection.execute(
+        "SELECT s.name FROM sink s WHERE s.name >= ? AND s.name < ? AND EXISTS ("
+        "SELECT 1 FROM delivery d INDEXED BY delivery_due "
+        "WHERE d.sink = s.id AND d.state < 2 AND d.due <= ?) ORDER BY s.name",
+        (prefix, prefix + _LAST_CHARACTER, now),
+    ).fetchall()
+    return tuple(row[0] for row in rows)
+
+
+def made(connection: sqlite3.Connection, sink: str, after: int, up_to: int | None) -> int:
+    """How many deliveries of `sink` were made, by the sequences of their versions."""
+    until = versions.newest(connection)[0] if up_to is None else up_to
+    found: int = connection.execute(
+        "SELECT count(*) FROM delivery d WHERE d.sink = (SELECT id FROM sink WHERE name = ?) "
+        "AND d.seq > ? AND d.seq <= ?",
+        (sink, after, until),
+    ).fetchone()[0]
+    return found
+
+
+def numbered(
+    connection: sqlite3.Connection, sink: str, first: int, limit: int
+) -> tuple[Delivery, ...]:
+    """Deliveries of `sink` in commit order from the `first`th."""
+    ids = _ids(
+        connection,
+        "d.sink = (SELECT id FROM sink WHERE name = ?) ORDER BY d.seq LIMIT ? OFFSET ?",
+        (sink, limit, first - 1),
+    )
+    return _load(connection, ids)
 
 
 def show(

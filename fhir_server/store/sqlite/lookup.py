@@ -16,7 +16,17 @@ from fhir_server.core.search.query import (
 )
 from fhir_server.store.sqlite.decimal_key import decimal_key
 from fhir_server.store.sqlite.layout import DAY, NARROW, WIDE
-from fhir_server.store.sqlite.sql import FALSE, TRUE, Sql, all_of, any_of, between, is_in, sql
+from fhir_server.store.sqlite.sql import (
+    FALSE,
+    TRUE,
+    Sql,
+    all_of,
+    any_of,
+    between,
+    is_in,
+    negation,
+    sql,
+)
 
 BY_SEQ = "INDEXED BY reference_by_seq"
 # Without statistics SQLite may take an index by value for a test by sequence.
@@ -161,6 +171,18 @@ def string_lookup(parameter: int, modifier: str, values: Sequence[StringValue]) 
         rank = Rank.SCAN
     elif modifier == "exact":
         condition = is_in("i.exact", [value.exact for value in values])
+        rank = Rank.SCAN
+    elif modifier == "equal":
+        condition = is_in("i.folded", [value.folded for value in values])
+        rank = Rank.STRING
+    elif modifier == "unequal":
+        condition = negation(is_in("i.folded", [value.folded for value in values]))
+        rank = Rank.SCAN
+    elif modifier == "ends":
+        condition = any_of(
+            sql("substr(i.folded, -length(%s)) = %s", value.folded, value.folded)
+            for value in values
+        )
         rank = Rank.SCAN
     else:
         condition = any_of(starts_with("i.folded", value.folded) for value in values)

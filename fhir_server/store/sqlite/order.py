@@ -67,8 +67,10 @@ def sort_key(clauses: Clauses, key: SortKey, version: str, number: int) -> Sorte
             for source in parameter.sources
             if (found := clauses.parameter(parameter.resource_type, source.code)) is not None
         ]
+        # The plus sign keeps SQLite from walking the values in their order, for each resource
+        # anew, until one of them is the resource's.
         expression = sql(
-            f"(SELECT {function}({column}) FROM {table} i WHERE i.seq = {version}.seq AND %s)",
+            f"(SELECT {function}(+{column}) FROM {table} i WHERE i.seq = {version}.seq AND %s)",
             is_in("i.parameter", ids),
         )
         return Sorted(expression, nothing, descending, parameter.type in _BYTES)

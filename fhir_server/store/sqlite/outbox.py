@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import Version
-from fhir_server.store.protocol import Delivery, DeliveryEvent, DeliveryState, Routed
+from fhir_server.store.protocol import Decision, Delivery, DeliveryEvent, DeliveryState, Routed
 from fhir_server.store.sqlite import ledger, versions
-from fhir_server.store.sqlite.committer import Committer, statement
+from fhir_server.store.sqlite.committer import Committer, decision, statement
 from fhir_server.store.sqlite.ledger import STATES, state_number
 from fhir_server.store.sqlite.reader import Readers
 
@@ -110,6 +110,28 @@ class SqliteOutbox:
             ).fetchone()
         )
         return None if row is None else versions.instant(row[0])
+
+    def waiting(self, prefix: str) -> tuple[str, ...]:
+        now = versions.milliseconds(self._now())
+        return self._readers.bounded(lambda c: ledger.waiting(c, now, prefix))
+
+    def made(self, sink: str, after: int = 0, up_to: int | None = None) -> int:
+        return self._readers.bounded(lambda c: ledger.made(c, sink, after, up_to))
+
+    def numbered(self, sink: str, first: int, limit: int) -> tuple[Delivery, ...]:
+        return self._readers.bounded(lambda c: ledger.numbered(c, sink, first, limit))
+
+    def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
+        def look(connection: sqlite3.Connection) -> tuple[int, tuple[Version, ...]]:
+            # The newest first: what is committed in between is found again the next time.
+            newest, _ = versions.newest(connection)
+            return newest, versions.changes(connection, after, -1, resource_types)
+
+        return self._readers.bounded(look)
+
+    def commit(self, decide: Decision[T]) -> T:
+        result: T = self._committer.commit_blocking(decision(decide))
+        return result
 
     def _settle(
         self,

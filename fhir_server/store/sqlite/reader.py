@@ -19,8 +19,11 @@ from fhir_server.store.sqlite.connection import is_interrupted, translated
 
 T = TypeVar("T")
 
-# How often a statement asks for the time: about every 20 microseconds' worth of steps.
+# After how many steps a statement asks for the time: about every 20 microseconds. Each
+# question takes the interpreter's lock, and where others hold it that is a wait of
+# milliseconds: the more time there is, the more seldom it is asked.
 _STEPS = 1_000
+_STEPS_PER_SECOND = 50_000
 
 
 class ReadLimits(NamedTuple):
@@ -42,7 +45,6 @@ class Clocked:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self._deadline = math.inf
-        connection.set_progress_handler(self._is_late, _STEPS)
 
     def run(self, work: Callable[[sqlite3.Connection], T], seconds: float) -> T:
         """`work` on one snapshot of the file.
@@ -52,6 +54,7 @@ class Clocked:
         """
         self._deadline = time.monotonic() + seconds
         connection = self.connection
+        connection.set_progress_handler(self._is_late, _steps(seconds))
         try:
             connection.execute("BEGIN")
             return work(connection)
@@ -75,13 +78,17 @@ def limited(
         TooCostly: it took longer than `seconds`; the transaction goes on.
     """
     deadline = time.monotonic() + seconds
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _steps(seconds))
     try:
         return work(connection)
     except sqlite3.OperationalError as error:
         raise _too_costly(error) from None
     finally:
         connection.set_progress_handler(None, _STEPS)
+
+
+def _steps(seconds: float) -> int:
+    return max(_STEPS, int(min(seconds, 60.0) * _STEPS_PER_SECOND))
 
 
 def _too_costly(error: sqlite3.OperationalError) -> Exception:

@@ -9,12 +9,21 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fhir_server.core.search.query import ReferenceValue, StringValue, TokenValue, UriValue
+from fhir_server.core.search.compare import uri_below
+from fhir_server.core.search.query import (
+    ReferenceValue,
+    StringValue,
+    TextValue,
+    TokenValue,
+    UriValue,
+)
 from fhir_server.store.sqlite.layout import chunks, values_rows
 from fhir_server.store.sqlite.lookup import Lookup, Rank, starts_with
 from fhir_server.store.sqlite.names import Names
-from fhir_server.store.sqlite.sql import Sql, all_of, any_of, is_in, join, sql
+from fhir_server.store.sqlite.sql import Sql, all_of, any_of, fetch, is_in, join, negation, sql
 
+# Of more texts with a word, the word is asked for and not each text.
+_FEW_TEXTS = 100
 # More lookups than this are made one: many small walks cost more than one sort.
 MANY = 16
 
@@ -146,6 +155,65 @@ class Resolver:
                     typed.append((type_id, resource_id))
         found.update((key, None) for key in self._names.resources(typed).values())
         return list(found)
+
+    def other_tokens(self, parameter: int, values: Sequence[TokenValue]) -> Iterator[Lookup]:
+        """Rows of the parameter that are none of `values`."""
+        same = [is_in("i.code", self.codes(values))]
+        systems = list(self._whole_systems(values))
+        if systems:
+            of_system = is_in("c.system", systems)
+            same.append(sql("i.code IN (SELECT c.id FROM code c WHERE %s)", of_system))
+        identified = [
+            lookup.where
+            for lookup in self._identifiers(parameter, values)
+            if lookup.table == "identifier_entry"
+        ]
+        for table, conditions in (("token_entry", same), ("identifier_entry", identified)):
+            yield Lookup(
+                table,
+                all_of((sql("i.parameter = %s", parameter), negation(any_of(conditions)))),
+                Rank.SCAN,
+                is_keyed=False,
+            )
+
+    def words(self, parameter: int, values: Sequence[TextValue]) -> Iterator[Lookup]:
+        """Texts with any of these words."""
+        has_word = any_of(
+            starts_with("w.word", value.word) if value.is_prefix else sql("w.word = %s", value.word)
+            for value in values
+        )
+        texts = sql("SELECT DISTINCT w.text FROM word w WHERE %s", has_word)
+        found = fetch(self._connection, sql(f"%s LIMIT {_FEW_TEXTS + 1}", texts))
+        if len(found) <= _FEW_TEXTS:
+            ids = [row[0] for row in found]
+            yield from _each("text_entry", parameter, "i.text = %s", "i.text", ids, Rank.STRING)
+        else:
+            yield Lookup(
+                "text_entry",
+                sql("i.parameter = %s AND i.text IN (%s)", parameter, texts),
+                Rank.STRING,
+                is_keyed=False,
+            )
+
+    def uris_below(self, parameter: int, values: Sequence[UriValue]) -> Iterator[Lookup]:
+        """URIs that are one of `values`, or on its path."""
+        is_below = any_of(
+            condition
+            for value in values
+            for condition in (
+                sql("u.uri = %s", value.uri),
+                starts_with("u.uri", uri_below(value.uri)),
+            )
+        )
+        yield Lookup(
+            "uri_entry",
+            sql(
+                "i.parameter = %s AND i.uri IN (SELECT u.id FROM uri u WHERE %s)",
+                parameter,
+                is_below,
+            ),
+            Rank.STRING,
+        )
 
     def uris(self, parameter: int, values: Sequence[UriValue]) -> Iterator[Lookup]:
         ids = [uri for value in values if (uri := self._names.uri(value.uri)) is not None]

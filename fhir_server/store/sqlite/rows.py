@@ -4,7 +4,7 @@ Rows are gathered flat, a list of values for each table, ready for `layout.inser
 This is the hottest Python of an ingest, so what one flush looks up it keeps at hand.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -26,7 +26,11 @@ Value = int | str | bytes
 K = TypeVar("K")
 V = TypeVar("V")
 
-_NO_DATE = ((0, 0, 0, UNDATED, FIRST | LAST),)
+# Element, start, end, `wide` and `place`, as the schema has them.
+_Placed = tuple[int, int, int, int, int]
+
+_NO_DATE: tuple[_Placed, ...] = ((0, 0, 0, UNDATED, FIRST | LAST),)
+_ANY: tuple[int, ...] = (ANY_CODE,)
 
 
 class RowBuilder:
@@ -90,7 +94,9 @@ class _TypeRows:
         self._names = names
         self._scope = (generation, names.intern_type(resource_type))
         self._parameters: _Kept[str, int] = _Kept(partial(names.intern_parameter, *self._scope))
-        self._tokens: _Kept[TokenEntry, tuple[int, int, int, int]] = _Kept(partial(self._token))
+        self._tokens: _Kept[TokenEntry, tuple[int, int, int, int, bool]] = _Kept(
+            partial(self._token)
+        )
         self._targets: _Kept[tuple[str, str], int] = _Kept(partial(self._target))
         self._units: _Kept[tuple[str, str, str, str], int] = _Kept(partial(self._unit))
         self._uris: _Kept[str, int] = _Kept(partial(names.intern_uri))
@@ -100,6 +106,7 @@ class _TypeRows:
             if timeline.resource_type == resource_type
         ]
         self._subjects = frozenset(timeline.reference for timeline, _ in self._timelines)
+        self._coded = frozenset(timeline.code_parameter for timeline, _ in self._timelines)
         self._token_rows = tables["token_entry"]
         self._identifier_rows = tables["identifier_entry"]
         self._reference_rows = scattered["reference_entry"]
@@ -115,7 +122,7 @@ class _TypeRows:
         """The rows of one version."""
         tokens, references, dates, strings, numbers, quantities, uris, texts = entries
         parameters = self._parameters
-        self._add_tokens(seq, tokens)
+        codes = self._add_tokens(seq, tokens)
         subjects: list[tuple[str, str, int]] = []
         for code, target_type, target_id, url, version, element in references:
             if target_type:
@@ -125,8 +132,7 @@ class _TypeRows:
                     subjects.append((code, target_type, target))
             else:
                 self._uri_rows += (parameters[code], self._uris[url], seq, element, version)
-        if dates:
-            self._add_dates(seq, dates)
+        placed = self._add_dates(seq, dates) if dates else {}
         for code, folded, exact, element in strings:
             self._string_rows += (seq, parameters[code], element, folded, exact)
         for code, low, high, element in numbers:
@@ -140,11 +146,12 @@ class _TypeRows:
         for code, words, _ in texts:
             self._text_rows += (parameters[code], self._names.intern_text(words), seq)
         if subjects:
-            for timeline, parameter in self._timelines:
-                self._add_timeline(timeline, parameter, seq, subjects, entries)
+            self._add_timelines(seq, subjects, codes, placed)
 
-    def _add_tokens(self, seq: int, tokens: Sequence[TokenEntry]) -> None:
+    def _add_tokens(self, seq: int, tokens: Sequence[TokenEntry]) -> dict[str, set[int]]:
+        """Their rows; the codes that timelines are kept by, by parameter."""
         rows, known = self._token_rows, self._tokens
+        codes: dict[str, set[int]] = {}
         for entry in tokens:
             if entry[3]:
                 self._identifier_rows += (
@@ -156,8 +163,11 @@ class _TypeRows:
                     fold(entry.text) if entry.text else "",
                 )
             else:
-                parameter, code, element, display = known[entry]
+                parameter, code, element, display, is_coded = known[entry]
                 rows += (parameter, code, seq, element, display)
+                if is_coded:
+                    codes.setdefault(entry[0], {ANY_CODE}).add(code)
+        return codes
 
     def _add_quantity(self, seq: int, entry: QuantityEntry) -> None:
         code, low, high, system, unit_code, unit, canonical_low, canonical_high, canonical, at = (
@@ -177,55 +187,55 @@ class _TypeRows:
             else decimal_key(canonical_high),
         )  # fmt: skip
 
-    def _add_dates(self, seq: int, dates: Sequence[DateEntry]) -> None:
+    def _add_dates(self, seq: int, dates: Sequence[DateEntry]) -> dict[str, Sequence[_Placed]]:
+        """Their rows; where they are placed, by parameter."""
         if len(dates) == 1:
-            by_parameter = {dates[0].parameter: dates}
+            by_parameter = {dates[0][0]: _placed(dates)}
         else:
             by_parameter = {
-                code: [entry for entry in dates if entry.parameter == code]
-                for code in dict.fromkeys(entry.parameter for entry in dates)
+                code: _placed([entry for entry in dates if entry[0] == code])
+                for code in dict.fromkeys(entry[0] for entry in dates)
             }
-        for code, of_parameter in by_parameter.items():
+        for code, placed in by_parameter.items():
             parameter = self._parameters[code]
-            for element, start, end, wide, place in _placed(of_parameter):
+            for element, start, end, wide, place in placed:
                 self._date_rows += (seq, parameter, element, start, end, wide, place)
+        return by_parameter
 
-    def _add_timeline(
+    def _add_timelines(
         self,
-        timeline: layout.Timeline,
-        parameter: int,
         seq: int,
         subjects: Sequence[tuple[str, str, int]],
-        entries: IndexEntries,
+        codes: Mapping[str, Iterable[int]],
+        dates: Mapping[str, Sequence[_Placed]],
     ) -> None:
-        """Its rows; `subjects` are references that may be one: code, type and key."""
-        keys = {
-            key
-            for code, target_type, key in subjects
-            if code == timeline.reference and timeline.target in (None, target_type)
-        }
-        codes = {ANY_CODE}
-        if timeline.code_parameter:
-            for entry in entries.tokens:
-                if entry[0] == timeline.code_parameter and not entry[3]:
-                    codes.add(self._tokens[entry][1])
-        dates = _placed([entry for entry in entries.dates if entry[0] == timeline.date])
-        places: dict[tuple[int, int, int], int] = {}
-        for _, start, end, wide, place in dates or _NO_DATE:
-            places[wide, start, end] = places.get((wide, start, end), 0) | place
+        """The rows of all timelines; `subjects` are references: code, type and key."""
         rows = self._timeline_rows
-        for key in keys:
-            for code in codes:
-                for (wide, start, end), place in places.items():
-                    rows.append((parameter, key, code, wide, start, seq, end, place))
+        for (_, reference, date, coded, target), parameter in self._timelines:
+            keys = {
+                key
+                for code, target_type, key in subjects
+                if code == reference and (target is None or target == target_type)
+            }
+            if not keys:
+                continue
+            placed = dates.get(date, _NO_DATE)
+            if len(placed) > 1:
+                placed = _merged(placed)
+            of_codes = codes.get(coded, _ANY) if coded else _ANY
+            for _, start, end, wide, place in placed:
+                for key in keys:
+                    for code in of_codes:
+                        rows.append((parameter, key, code, wide, start, seq, end, place))
 
-    def _token(self, entry: TokenEntry) -> tuple[int, int, int, int]:
+    def _token(self, entry: TokenEntry) -> tuple[int, int, int, int, bool]:
         name = (self._scope, entry)
-        found: tuple[int, int, int, int] | None = self._names.recall(name)
+        found: tuple[int, int, int, int, bool] | None = self._names.recall(name)
         if found is None:
             code = self._names.intern_code(entry.system, entry.code)
             display = self._names.intern_display(code, fold(entry.text))
-            found = (self._parameters[entry.parameter], code, entry.element, display)
+            is_coded = entry.parameter in self._coded
+            found = (self._parameters[entry.parameter], code, entry.element, display, is_coded)
             self._names.remember(name, found)
         return found
 
@@ -237,8 +247,8 @@ class _TypeRows:
         return self._names.intern_unit(*unit)
 
 
-def _placed(entries: Sequence[DateEntry]) -> Sequence[tuple[int, int, int, int, int]]:
-    """Of dates of one parameter: element, start, end, `wide` and `place` as the schema has them."""
+def _placed(entries: Sequence[DateEntry]) -> Sequence[_Placed]:
+    """Where the dates of one parameter are placed."""
     if len(entries) == 1:
         (_, (start, end), element) = entries[0]
         return ((element, start, end, WIDE if end - start > DAY else NARROW, FIRST | LAST),)
@@ -254,3 +264,11 @@ def _placed(entries: Sequence[DateEntry]) -> Sequence[tuple[int, int, int, int, 
         )
         for number, (_, (start, end), element) in enumerate(ordered)
     ]
+
+
+def _merged(placed: Sequence[_Placed]) -> list[_Placed]:
+    """Each range once, whatever element it comes from."""
+    places: dict[tuple[int, int, int], int] = {}
+    for _, start, end, wide, place in placed:
+        places[start, end, wide] = places.get((start, end, wide), 0) | place
+    return [(0, *found, place) for found, place in places.items()]

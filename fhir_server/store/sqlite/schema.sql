@@ -23,6 +23,14 @@ CREATE TABLE parameter (
     UNIQUE (generation, type, code)
 ) STRICT;
 
+-- SearchParameter resources that are live in a generation, beside R4's own.
+CREATE TABLE definition (
+    generation INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (generation, number)
+) WITHOUT ROWID, STRICT;
+
 CREATE TABLE uri (
     id INTEGER PRIMARY KEY,
     uri TEXT NOT NULL UNIQUE

@@ -4,6 +4,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from functools import cached_property
 
 from fhir_server.core.search.parameter import SearchType
 from fhir_server.core.search.query import Criterion, Cursor, Query, Total
@@ -60,14 +61,6 @@ class _Search:
         self._sort_limit = sort_limit
         self._asked: Sequence[Criterion] = criteria.restricted(query.resource_type, query.criteria)
         self._timeline = match_timeline(criteria, query.resource_type, self._asked)
-        drives = [
-            drive
-            for place, each in enumerate(self._asked)
-            if (drive := criteria.drive(each, place)) is not None
-        ]
-        if self._timeline is not None:
-            drives.append(self._timeline.drive())
-        self._drives = drives
         self._chosen: tuple[Drive | None, int] | None = None
 
     def page(self) -> list[Place]:
@@ -94,6 +87,18 @@ class _Search:
         select = sql("SELECT count(*) FROM %s WHERE %s", source, where)
         count: int = fetch(self._connection, select)[0][0]
         return count
+
+    @cached_property
+    def _drives(self) -> list[Drive]:
+        """Where the search could begin: nothing that a walk along a timeline has to know."""
+        drives = [
+            drive
+            for place, each in enumerate(self._asked)
+            if (drive := self._criteria.drive(each, place)) is not None
+        ]
+        if self._timeline is not None:
+            drives.append(self._timeline.drive())
+        return drives
 
     def _best(self) -> tuple[Drive | None, int]:
         if self._chosen is None:

@@ -13,6 +13,14 @@ _LONGEST = 950_000
 # not meant: lists of tokens, identifiers and references are sets, of any length.
 _MOST_ALTERNATIVES = 500
 
+# How SQLite says that a statement is more than its parser or planner takes.
+_TOO_COMPLEX = (
+    "parser stack overflow",
+    "Expression tree is too large",
+    "too many terms in compound SELECT",
+    "at most 64 tables in a join",
+)
+
 Bound = int | str | bytes
 
 
@@ -34,7 +42,12 @@ def fetch(connection: sqlite3.Connection, select: Sql) -> list[Any]:
     """
     if len(select.values) > _MOST_VALUES or len(select.text) > _LONGEST:
         raise TooCostly("the search has more values than one request may have")
-    return connection.execute(*select).fetchall()
+    try:
+        return connection.execute(*select).fetchall()
+    except sqlite3.OperationalError as error:
+        if str(error).startswith(_TOO_COMPLEX):
+            raise TooCostly("the search is more complex than one request may be") from None
+        raise
 
 
 TRUE = Sql("1")

@@ -4,6 +4,7 @@ Several processes may have the same file open: whatever a commit depends on is r
 inside its transaction.
 """
 
+import asyncio
 import math
 import shutil
 import sqlite3
@@ -16,16 +17,27 @@ from typing import TypeVar
 
 from fhir_server.core import archive
 from fhir_server.core.identity import ResourceKey
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.custom import SearchDefinitions
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import FhirError
-from fhir_server.store.protocol import CommittedGroup, Decision, Extent, HistoryQuery, Page
+from fhir_server.store.protocol import (
+    CommittedGroup,
+    Decision,
+    Extend,
+    Extent,
+    HistoryQuery,
+    Page,
+)
 from fhir_server.store.sqlite import erase, reindex, restore, schema, versions
 from fhir_server.store.sqlite.check import Check, check
 from fhir_server.store.sqlite.checkpoint import Checkpointer
 from fhir_server.store.sqlite.committer import Committer, GroupLimits, decision, statement, upkeep
 from fhir_server.store.sqlite.connection import open_connection, translated
+from fhir_server.store.sqlite.definitions import Definitions
+from fhir_server.store.sqlite.explain import explain
 from fhir_server.store.sqlite.names import Cache
 from fhir_server.store.sqlite.outbox import SqliteOutbox
 from fhir_server.store.sqlite.reader import Readers, ReadLimits, limited
@@ -52,6 +64,7 @@ class SqliteStore:
         parameters: SearchParameters,
         now: Callable[[], datetime],
         *,
+        extend: Extend | None = None,
         busy_seconds: float = 5.0,
         group_limits: GroupLimits = GroupLimits(),  # noqa: B008 - immutable
         read_limits: ReadLimits = ReadLimits(),  # noqa: B008 - immutable
@@ -67,15 +80,19 @@ class SqliteStore:
         )
         self._upgrade(connect)
         self.now = now
-        self.indexer = indexer
-        self.parameters = parameters
+        self._definitions = Definitions(SearchDefinitions(indexer, parameters), extend)
+        self._generation = 0
         names = Cache()
         self._searcher = Searcher(names, sort_limit)
-        self.readers = Readers(partial(connect, is_reader=True), read_limits)
+        self._connect_reader = partial(connect, is_reader=True)
+        self._read_limits = read_limits
+        self.readers = Readers(self._connect_reader, read_limits)
         self._checkpointer = Checkpointer(partial(connect, is_reader=False))
         self.committer = Committer(
             partial(connect, is_reader=False),
-            Shared(indexer, partial(self._search_in_decision, read_limits.decision), names),
+            Shared(
+                self._definitions, partial(self._search_in_decision, read_limits.decision), names
+            ),
             now,
             group_limits,
             self._checkpointer.committed,
@@ -103,6 +120,11 @@ class SqliteStore:
     async def search(self, query: Query) -> Page:
         return await self.readers.run(lambda connection: self._searcher.search(connection, query))
 
+    async def explain(self, query: Query) -> tuple[str, ...]:
+        return await asyncio.to_thread(
+            explain, self._connect_reader, self._searcher.search, query, self._read_limits.total
+        )
+
     async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
         return await self.readers.run(lambda connection: versions.changes(connection, after, limit))
 
@@ -124,21 +146,37 @@ class SqliteStore:
         cutoff, count, has_more = versions.milliseconds(older_than), 0, True
         while has_more:
             gone, has_more = await self.committer.commit(
-                upkeep(lambda group: erase.purge(group, self.indexer, cutoff, _BATCH))
+                upkeep(lambda group: erase.purge(group, group.indexer, cutoff, _BATCH))
             )
             count += gone
         return count
 
-    async def reindex(self, report: Callable[[int], None] = lambda _: None) -> None:
+    @property
+    def definitions(self) -> SearchDefinitions:
+        """What the generation is searched by, as of the last look."""
+        return self.readers.point(self._live)
+
+    async def refresh(self) -> bool:
+        """Whether another generation is current than when this was last asked."""
+        generation = self.readers.point(lambda connection: versions.meta(connection, "generation"))
+        is_new = generation != self._generation
+        self._generation = generation
+        return is_new
+
+    async def reindex(
+        self,
+        report: Callable[[int], None] = lambda _: None,
+        live: Sequence[Resource] | None = None,
+    ) -> None:
         """Compute all index rows anew, beside the work; goes on where it was interrupted.
 
         `report` is told how far in the commit order it is.
         """
-        await self.committer.commit(upkeep(reindex.begin))
+        await self.committer.commit(upkeep(lambda group: reindex.begin(group, live)))
         phase = reindex.Phase.FILLING
         while phase is not reindex.Phase.DONE:
             phase, position = await self.committer.commit(
-                upkeep(lambda group: reindex.step(group, self.indexer, _BATCH))
+                upkeep(lambda group: reindex.step(group, _BATCH))
             )
             report(position)
 
@@ -149,13 +187,13 @@ class SqliteStore:
         restored = [archive.parse_body(version) for version in versions]
         if restored:
             await self.committer.commit(
-                upkeep(lambda group: restore.restore(group, self.indexer, restored, delivered))
+                upkeep(lambda group: restore.restore(group, group.indexer, restored, delivered))
             )
 
     def check(self) -> Check:
         """Whether versions, index rows and outbox agree; blocks, and reads everything."""
         return self.readers.bounded(
-            lambda connection: check(connection, self.indexer), seconds=math.inf
+            lambda connection: check(connection, self._live(connection).indexer), seconds=math.inf
         )
 
     async def close(self) -> None:
@@ -165,6 +203,9 @@ class SqliteStore:
         self.readers.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _live(self, connection: sqlite3.Connection) -> SearchDefinitions:
+        return self._definitions.of(connection, versions.meta(connection, "generation"))
 
     def _search_in_decision(
         self, seconds: float, connection: sqlite3.Connection, query: Query

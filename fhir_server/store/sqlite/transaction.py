@@ -18,6 +18,7 @@ from fhir_server.core.version import Version
 from fhir_server.errors import VersionConflict
 from fhir_server.store.protocol import Page
 from fhir_server.store.sqlite import versions
+from fhir_server.store.sqlite.definitions import Definitions
 from fhir_server.store.sqlite.flush import Put, write
 from fhir_server.store.sqlite.identifiers import find_current
 from fhir_server.store.sqlite.names import Cache, Interner
@@ -30,7 +31,7 @@ Search = Callable[[sqlite3.Connection, Query], Page]
 class Shared(NamedTuple):
     """What every transaction of a store works with."""
 
-    indexer: Indexer
+    definitions: Definitions
     search: Search
     names: Cache
 
@@ -90,6 +91,11 @@ class Group:
         self.overlay = Overlay()
         self.has_writes = False
         self.spoiled_by: Exception | None = None
+
+    @property
+    def indexer(self) -> Indexer:
+        """What its generation is indexed by."""
+        return self.shared.definitions.of(self.connection, self.generation).indexer
 
     def flush(self) -> None:
         """Write what was accepted.
@@ -164,7 +170,7 @@ class SqliteTransaction:
         before = self._put_before(version.key)
         if before is not None and version.version_id != before.version_id + 1:
             raise VersionConflict(f"{version.key} is at version {before.version_id} already")
-        entries = IndexEntries() if resource is None else self._group.shared.indexer(resource)
+        entries = IndexEntries() if resource is None else self._group.indexer(resource)
         self._sequence += 1
         self._overlay.add(Put(version._replace(sequence=self._sequence), entries))
 

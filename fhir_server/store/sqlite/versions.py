@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
 from typing import Any
 
 from fhir_server.core.identity import ResourceKey
@@ -35,8 +36,7 @@ _READ_VERSION = _READ % "AND v.version_id = ?3"
 # All versions, with what superseded each behind the columns.
 SELECT_ALL = f"SELECT {COLUMNS}, v.superseded FROM version v {_JOINS}"
 
-_LOAD = f"""SELECT {COLUMNS} FROM json_each(?) j
-CROSS JOIN version v ON v.seq = j.value {_JOINS} ORDER BY j.key"""
+_LOADED_AT_ONCE = 512
 
 
 def milliseconds(when: datetime) -> int:
@@ -48,6 +48,7 @@ def _rounded_up(when: datetime) -> int:
     return -((_EPOCH - when) // _MILLISECOND)
 
 
+@lru_cache(maxsize=4_096)
 def instant(since_1970: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=since_1970)
 
@@ -99,10 +100,22 @@ def read_many(
 
 def load(connection: sqlite3.Connection, sequences: Sequence[int]) -> tuple[Version, ...]:
     """Versions by their sequence, in the order given."""
-    if not sequences:
-        return ()
-    rows = connection.execute(_LOAD, (json.dumps(sequences),)).fetchall()
-    return tuple(map(from_row, rows))
+    found: dict[int, Version] = {}
+    for first in range(0, len(sequences), _LOADED_AT_ONCE):
+        part = sequences[first : first + _LOADED_AT_ONCE]
+        # Filled up with what no version has, so that few statements have to stay prepared.
+        size = 1 << (len(part) - 1).bit_length()
+        rows = connection.execute(_load(size), (*part, *(0,) * (size - len(part))))
+        found.update((row[6], from_row(row)) for row in rows.fetchall())
+    return tuple(found[sequence] for sequence in sequences if sequence in found)
+
+
+@cache
+def _load(count: int) -> str:
+    return (
+        f"WITH wanted (seq) AS ({values_rows(count, 1)}) SELECT {COLUMNS} FROM wanted "
+        f"CROSS JOIN version v ON v.seq = wanted.seq {_JOINS}"
+    )
 
 
 def times(connection: sqlite3.Connection, sequences: Sequence[int]) -> dict[int, int]:

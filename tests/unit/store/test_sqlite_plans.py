@@ -25,8 +25,10 @@ from tests.contract.scene import Scene, pages, play, searches
 def scene(request) -> Iterator[Scene]:
     sort_limit, many = request.param
     patch = pytest.MonkeyPatch()
-    for module in (resolve, criteria, walk):
+    for module in (resolve, walk):
         patch.setattr(module, "MANY", many)
+    patch.setattr(criteria, "NAMED", many)
+    patch.setattr(resolve, "_FEW_TEXTS", many)
     definitions = load()
     indexer = Indexer(definitions.parameters, definitions.element_types, "Europe/Moscow")
     clock = Clock()

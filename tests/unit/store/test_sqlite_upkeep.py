@@ -102,7 +102,7 @@ def test_an_interrupted_reindex_goes_on_where_it_was(filled, open_driver, path):
 
     async def begin():
         await work.commit(upkeep(reindex.begin))
-        await work.commit(upkeep(lambda group: reindex.step(group, filled.store.indexer, 4)))
+        await work.commit(upkeep(lambda group: reindex.step(group, 4)))
 
     filled.run(begin())
     expected = [filled.ids(search) for search in SEARCHES]

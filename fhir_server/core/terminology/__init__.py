@@ -1,0 +1,1 @@
+"""Terminology: code systems, and the value sets that are made of them."""
