@@ -28,6 +28,7 @@ def main() -> int:
         "ingest": lambda: scenarios.ingest(arguments.readings),
         "create": lambda: scenarios.create(arguments.requests),
         "read": lambda: scenarios.read(arguments.requests * 2),
+        "page": lambda: scenarios.page(arguments.small, arguments.requests),
         "search": lambda: scenarios.search(arguments.small, arguments.large, 2_000),
     }
     wanted = arguments.only.split(",") if arguments.only else list(runs)

@@ -154,12 +154,32 @@ def read(count: int) -> Result:
     return _against("read", ours, yardstick, 0.7)
 
 
+_NEWEST = (
+    "/fhir/Observation?patient=Patient/{patient}&code=http://loinc.org|85354-9"
+    "&date=ge2024-01-01&_sort=-date&_count=20"
+)
+
+
+def page(small: int, count: int) -> Result:
+    """The newest 20 of one patient and code against a bare route that returns those bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = f"sqlite:///{folder}/ours.db"
+        _fill(store, small)
+        with process.fhir_server(store) as server:
+            url = f"http://127.0.0.1:{server.port}{_NEWEST.format(patient=fill.patient_id(1))}"
+            body = requests.get(url, timeout=30).content
+            paths = (_NEWEST.format(patient=fill.patient_id(n % 50)) for n in range(count))
+            wanted = (http_load.request("GET", path) for path in paths)
+            ours = http_load.run(server.port, wanted, 32).check(200)
+    with process.bare_server() as bare:
+        requests.put(f"http://127.0.0.1:{bare.port}/kept", body, timeout=30).raise_for_status()
+        request = http_load.request("GET", "/bytes/o1")
+        yardstick = http_load.run(bare.port, itertools.repeat(request, count), 32).check(200)
+    return _against(f"search, page of 20, {len(body) // 1024} KiB", ours, yardstick, 0.5)
+
+
 def search(small: int, large: int, count: int) -> Result:
     """The newest 20 of one patient and code: a large store against a small one."""
-    path = (
-        "/fhir/Observation?patient=Patient/{patient}&code=http://loinc.org|85354-9"
-        "&date=ge2024-01-01&_sort=-date&_count=20"
-    )
     loads: list[http_load.Load] = []
     for size in (small, large):
         with tempfile.TemporaryDirectory() as folder:
@@ -168,8 +188,8 @@ def search(small: int, large: int, count: int) -> Result:
             with process.fhir_server(store) as server:
                 patients = itertools.cycle(range(50))
                 wanted = (
-                    http_load.request("GET", path.format(patient=fill.patient_id(next(patients))))
-                    for _ in range(count)
+                    http_load.request("GET", _NEWEST.format(patient=fill.patient_id(patient)))
+                    for patient in itertools.islice(patients, count)
                 )
                 loads.append(http_load.run(server.port, wanted, 1).check(200))
     ours, yardstick = loads[1], loads[0]

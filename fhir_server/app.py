@@ -5,37 +5,51 @@ The only module that knows the clock, chance, the drivers and the adapters.
 
 import asyncio
 import gc
+import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from secrets import token_bytes
+from struct import unpack
+from time import time_ns
 from typing import Any
 
 from fastapi import FastAPI
-from uuid6 import uuid7
 
 from adapters.national_registry import sink as national_registry
+from adapters.rest_hook.sink import RestHook
 from fhir_server import __version__
 from fhir_server.core.mapping.catalog import MappingCatalog, compile_catalog
+from fhir_server.core.search.custom import SearchDefinitions
 from fhir_server.core.search.index import Indexer
+from fhir_server.core.subscription_reader import SubscriptionReader
 from fhir_server.definitions import (
     Definitions,
     load,
     read_mapping_files,
     read_mapping_language,
+    read_topics,
 )
 from fhir_server.interactions.context import Context, Limits
+from fhir_server.interactions.operation import Operations
+from fhir_server.outbox.endpoint import OutboundPolicy
 from fhir_server.outbox.sink import Sink
+from fhir_server.outbox.sink_loop import Pace
+from fhir_server.outbox.subscription_checks import SubscriptionChecks
+from fhir_server.outbox.subscription_worker import PACE as SUBSCRIPTIONS_PACE
+from fhir_server.outbox.subscription_worker import Subscriptions
 from fhir_server.outbox.worker import Worker
 from fhir_server.rest import health, metrics, openapi, readings, routes
+from fhir_server.rest.application import Application
 from fhir_server.rest.draining import Draining
 from fhir_server.rest.metrics import OutboxGauges
-from fhir_server.rest.request_id import RequestIds
+from fhir_server.rest.operation_routes import OPERATIONS
 from fhir_server.settings import Settings
 from fhir_server.store.open import OpenStore, open_store
-from fhir_server.store.upkeep import keep_purged
+from fhir_server.store.upkeep import adopt_definitions, follow_definitions, keep_purged
 
 SINKS: dict[str, Callable[..., Sink]] = {"national-registry": national_registry.from_settings}
 
@@ -55,9 +69,27 @@ def _tune_garbage_collection() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
+# Random numbers drawn from the system in blocks: a call for each would be most of the
+# price of an id. A forked process draws its own.
+_drawn: deque[int] = deque()
+os.register_at_fork(after_in_child=_drawn.clear)
+
+
 def new_id() -> str:
-    """A time-ordered id (UUIDv7), so that indexes grow at one end."""
-    return str(uuid7())
+    """A time-ordered id (UUIDv7), so that indexes grow at one end. Safe from any thread.
+
+    Behind the milliseconds stands their fraction, in 4096ths: RFC 9562, method 3.
+    """
+    try:
+        random = _drawn.popleft()
+    except IndexError:
+        random, *others = unpack("=256Q", token_bytes(2_048))
+        _drawn.extend(others)
+    milliseconds, rest = divmod(time_ns(), 1_000_000)
+    fraction = rest * 4_096 // 1_000_000
+    random = random & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+    text = f"{milliseconds:012x}7{fraction:03x}{random:016x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +101,7 @@ class Components:
     mappings: MappingCatalog
     store: OpenStore
     context: Context
+    subscription_reader: SubscriptionReader
 
     def sinks(self) -> tuple[Sink, ...]:
         """The receivers that the settings name.
@@ -79,7 +112,21 @@ class Components:
         return tuple(self._sink(name, section) for name, section in self.settings.adapters.items())
 
     def worker(self) -> Worker:
-        return Worker(self.store.outbox, self.sinks())
+        """What delivers to the receivers of the settings and to those who subscribe."""
+        return Worker(self.store.outbox, self.sinks(), subscriptions=self.subscriptions())
+
+    def subscriptions(self, pace: Pace = SUBSCRIPTIONS_PACE) -> Subscriptions:
+        """What follows the Subscriptions and sends to those who subscribe."""
+        policy = OutboundPolicy(allow_private=self.settings.allow_private_endpoints)
+        return Subscriptions(
+            self.store.outbox,
+            self.subscription_reader,
+            self.context.index,
+            RestHook(policy, self.definitions.element_types, now),
+            now,
+            base_url=self.settings.base_url,
+            pace=pace,
+        )
 
     def _sink(self, name: str, section: dict[str, Any]) -> Sink:
         if name not in SINKS:
@@ -103,11 +150,19 @@ def open_components(settings: Settings) -> Components:
     language = read_mapping_language(definitions.terminology_folders, settings.time_zone)
     mappings = compile_catalog(read_mapping_files(definitions.mapping_folders), language)
     indexer = Indexer(definitions.parameters, definitions.element_types, settings.time_zone)
-    store = open_store(settings.store, indexer, definitions.parameters, now)
+    subscription_reader = _subscription_reader(settings, definitions)
+    extend = definitions.extension(settings.time_zone).extend
+    store = open_store(settings.store, indexer, definitions.parameters, now, extend)
     context = Context(
         store=store,
         parameters=definitions.parameters,
-        validator=definitions.validator,
+        terminology=definitions.terminology,
+        validator=SubscriptionChecks(
+            definitions.validator,
+            subscription_reader,
+            OutboundPolicy(allow_private=settings.allow_private_endpoints),
+            now,
+        ),
         now=now,
         new_id=new_id,
         base_url=settings.base_url,
@@ -121,8 +176,23 @@ def open_components(settings: Settings) -> Components:
         index=indexer,
         page_key=_page_key(settings.page_key),
         element_types=definitions.element_types,
+        compartments=definitions.compartments,
+        operations=Operations(OPERATIONS),
+        outbox=store.outbox,
+        subscriptions=subscription_reader,
     )
-    return Components(settings, definitions, mappings, store, context)
+    return Components(settings, definitions, mappings, store, context, subscription_reader)
+
+
+def _subscription_reader(settings: Settings, definitions: Definitions) -> SubscriptionReader:
+    reader = SubscriptionReader(
+        definitions.parameters,
+        base_url=settings.base_url,
+        time_zone=settings.time_zone,
+        terminology=definitions.terminology,
+    )
+    topics = read_topics(definitions.profile_folders)
+    return reader.knowing(reader.parse_topic(topic, now()) for topic in topics)
 
 
 def _page_key(text: str) -> bytes:
@@ -151,26 +221,36 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         worker = components.worker() if settings.deliver else None
         if worker:
             worker.start()
-        upkeep = asyncio.create_task(keep_purged(store, now))
+
+        def adopt(live: SearchDefinitions) -> None:
+            app.state.context = replace(
+                app.state.context, parameters=live.parameters, index=live.indexer
+            )
+
+        await adopt_definitions(store, adopt)
+        upkeep = (
+            asyncio.create_task(keep_purged(store, now)),
+            asyncio.create_task(follow_definitions(store, adopt)),
+        )
         try:
             with draining.on_signal():
                 yield
         finally:
-            upkeep.cancel()
+            for task in upkeep:
+                task.cancel()
             if worker:
                 worker.stop()
             await store.close()
 
-    app = FastAPI(
+    app = Application(
+        draining,
+        settings.cors_origins,
         title="FHIR server for personal medical assistants",
         version=__version__,
         lifespan=lifespan,
         # `rest/openapi.py` describes the API: FHIR's routes are not FastAPI's.
         openapi_url=None,
     )
-    app.state.draining = draining
-    app.add_middleware(RequestIds, draining=draining)
-    routes.install(app)
     app.router.routes.extend(readings.readings_routes())
     app.router.routes.extend(health.health_routes())
     app.router.routes.extend(openapi.openapi_routes(routes.FHIR_ROUTES))

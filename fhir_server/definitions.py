@@ -12,11 +12,15 @@ from typing import TypeVar
 
 import msgspec
 
+from fhir_server.core import resource_json
 from fhir_server.core.compartment import Compartments
 from fhir_server.core.element_types import Element, ElementTypes
 from fhir_server.core.mapping.files import ExampleFiles, MappingFiles
 from fhir_server.core.mapping.language import Language, parse_language
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.custom import SearchExtension
 from fhir_server.core.search.derive import derive
+from fhir_server.core.search.implied import ImpliedSystems
 from fhir_server.core.search.parameter import (
     Component,
     SearchParameter,
@@ -24,8 +28,10 @@ from fhir_server.core.search.parameter import (
     SearchType,
     Source,
 )
+from fhir_server.core.terminology.terminology import Terminology
 from fhir_server.core.validation.structure import StructureValidator
 from fhir_server.core.validation.type_rules import ElementRule, TypeRule, TypeRules
+from fhir_server.errors import MalformedResource
 
 T = TypeVar("T")
 
@@ -46,9 +52,14 @@ class Definitions:
     parameters: SearchParameters
     validator: StructureValidator
     compartments: Compartments
+    terminology: Terminology
     mapping_folders: tuple[Path, ...]
     profile_folders: tuple[Path, ...]
     terminology_folders: tuple[Path, ...]
+
+    def extension(self, time_zone: str) -> SearchExtension:
+        """How search parameters are added to R4's own."""
+        return SearchExtension(self.parameters, self.element_types, time_zone)
 
 
 def load(
@@ -62,14 +73,18 @@ def load(
         ValueError: an extra folder is not there.
     """
     types = _read_types()
+    element_types = _element_types(types)
+    value_sets = _read_value_sets()
+    terminology_folders = _folders("terminology", terminology)
     return Definitions(
-        element_types=_element_types(types),
-        parameters=derive(_search_parameters(types)),
+        element_types=element_types,
+        parameters=derive(_search_parameters(types), ImpliedSystems(element_types, value_sets)),
         validator=StructureValidator(_type_rules(types)),
         compartments=load_compartments(),
+        terminology=Terminology(read_terminology(terminology_folders), value_sets),
         mapping_folders=_folders("mappings", mappings),
         profile_folders=_folders("profiles", profiles),
-        terminology_folders=_folders("terminology", terminology),
+        terminology_folders=terminology_folders,
     )
 
 
@@ -130,6 +145,45 @@ def read_mapping_language(terminology_folders: Sequence[Path], time_zone: str) -
         if (path := folder / "measurements.json").is_file()
     ]
     return parse_language(schema.read_bytes(), texts, time_zone)
+
+
+def read_terminology(folders: Sequence[Path]) -> list[Resource]:
+    """The CodeSystem and ValueSet resources in these folders; of one URL the last counts.
+
+    Raises:
+        ValueError: a file is no such resource.
+    """
+    found: list[Resource] = []
+    for folder in folders:
+        for kind in ("CodeSystem", "ValueSet"):
+            for path in sorted(folder.glob(f"{kind}-*.json")):
+                try:
+                    resource = resource_json.parse_resource(path.read_bytes())
+                except MalformedResource as error:
+                    raise ValueError(f"{path}: {error}") from None
+                if resource["resourceType"] != kind or not resource.get("url"):
+                    raise ValueError(f"{path} is no {kind} with a url")
+                found.append(resource)
+    return found
+
+
+def read_topics(profile_folders: Sequence[Path]) -> list[Resource]:
+    """The SubscriptionTopics in `topics/` of these folders; of one URL the last counts.
+
+    Raises:
+        ValueError: a file is none.
+    """
+    found: dict[str, Resource] = {}
+    for folder in profile_folders:
+        for path in sorted((folder / "topics").glob("*.json")):
+            try:
+                resource = resource_json.parse_resource(path.read_bytes())
+            except MalformedResource as error:
+                raise ValueError(f"{path}: {error}") from None
+            if resource["resourceType"] != "SubscriptionTopic" or not resource.get("url"):
+                raise ValueError(f"{path} is no SubscriptionTopic with a url")
+            found[resource["url"]] = resource
+    return list(found.values())
 
 
 def _folders(name: str, extra: Sequence[Path]) -> tuple[Path, ...]:
@@ -226,6 +280,7 @@ def _element_types(types: Mapping[str, _Type]) -> ElementTypes:
                     targets=e.targets,
                     is_required=e.min > 0,
                     is_summary=e.summary,
+                    value_set=e.values,
                 )
                 for e in found.elements
             ]
@@ -257,8 +312,12 @@ def _type_rules(types: Mapping[str, _Type]) -> TypeRules:
         )
         for name, found in types.items()
     )
-    value_sets = _decode("value-sets.json", dict[str, dict[str, frozenset[str]]])
-    return TypeRules(rules, value_sets)
+    return TypeRules(rules, _read_value_sets())
+
+
+def _read_value_sets() -> Mapping[str, Mapping[str, frozenset[str]]]:
+    """The codes by system of R4's own value sets, those that can be listed."""
+    return _decode("value-sets.json", dict[str, dict[str, frozenset[str]]])
 
 
 def _search_parameters(types: Mapping[str, _Type]) -> list[SearchParameter]:

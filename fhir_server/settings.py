@@ -7,6 +7,7 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
@@ -44,6 +45,7 @@ class Settings(BaseSettings):
     allow_private_endpoints: bool = False
     page_key: str = Field(default="", repr=False)
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     deliver: bool = True
     drain_seconds: float = Field(default=1.0, ge=0, le=60)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -54,10 +56,28 @@ class Settings(BaseSettings):
     def _split_folders(cls, value: object) -> object:
         return value.split(os.pathsep) if isinstance(value, str) and value else value or ()
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "cors_origins", mode="before")
     @classmethod
     def _split_addresses(cls, value: object) -> object:
         return value.split(",") if isinstance(value, str) and value else value or ()
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            ipaddress.ip_network(address.strip(), strict=False)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(origin.strip().rstrip("/") for origin in value)
+        for origin in origins:
+            parts = urlsplit(origin)
+            is_whole = bool(parts.hostname) and origin == f"{parts.scheme}://{parts.netloc}"
+            if origin != "*" and not is_whole:
+                raise ValueError("an origin is scheme://host:port, or * for any")
+        return origins
 
     @field_validator("time_zone")
     @classmethod
@@ -67,7 +87,14 @@ class Settings(BaseSettings):
 
     @field_validator("base_url")
     @classmethod
-    def _strip_slash(cls, value: str) -> str:
+    def _check_base_url(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("an absolute URL is needed: https://host/fhir")
+        if "?" in value or "#" in value or any(c.isspace() for c in value):
+            raise ValueError("the base of links has no query, fragment or space")
         return value.rstrip("/")
 
     @classmethod

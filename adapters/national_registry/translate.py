@@ -86,7 +86,12 @@ def reading_token(observation: Resource) -> Token | None:
 
 
 def is_wanted(observation: Resource, rules: Rules) -> bool:
-    """Whether the registry is to have this state of an Observation."""
+    """Whether the registry is to have this state of an Observation.
+
+    What a device says of itself (its clock) is about no patient and stays here.
+    """
+    if _subject(observation).startswith("Device/"):
+        return False
     return reading_token(observation) is not None and (
         rules.is_auxiliary_sent or not _is_auxiliary(observation)
     )
@@ -101,8 +106,11 @@ def group(observation: Resource) -> str:
         or period.get("start")
         or ""
     )
-    subject = (observation.get("subject") or {}).get("reference", "")
-    return f"{subject}/{written[:10]}"
+    return f"{_subject(observation)}/{written[:10]}"
+
+
+def _subject(observation: Resource) -> str:
+    return str((observation.get("subject") or {}).get("reference", ""))
 
 
 def needed(changes: Iterable[Change]) -> frozenset[ResourceKey]:

@@ -12,6 +12,7 @@ from fhir_server.core.search.index import Indexer
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.definitions import load
 from fhir_server.store.open import Findings, open_store, sqlite_path
+from fhir_server.store.protocol import Extend
 
 _stdout = Console(soft_wrap=True)
 _stderr = Console(stderr=True, soft_wrap=True)
@@ -31,7 +32,8 @@ def check_store(
             raise ValueError(f"there is no store at {path}")
         definitions = load(settings.mappings, settings.profiles, settings.terminology)
         indexer = Indexer(definitions.parameters, definitions.element_types, settings.time_zone)
-        found = asyncio.run(_check(settings.store, indexer, definitions.parameters))
+        extend = definitions.extension(settings.time_zone).extend
+        found = asyncio.run(_check(settings.store, indexer, definitions.parameters, extend))
     for name, number in found.counts.items():
         _stdout.print(f"{name}: {number}", highlight=False)
     for fault in found.faults[:_SHOWN]:
@@ -43,8 +45,10 @@ def check_store(
     _stdout.print("nothing is wrong")
 
 
-async def _check(url: str, indexer: Indexer, parameters: SearchParameters) -> Findings:
-    store = open_store(url, indexer.index, parameters, now)
+async def _check(
+    url: str, indexer: Indexer, parameters: SearchParameters, extend: Extend
+) -> Findings:
+    store = open_store(url, indexer.index, parameters, now, extend)
     try:
         return await asyncio.to_thread(store.check)
     finally:

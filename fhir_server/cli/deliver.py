@@ -22,7 +22,7 @@ def deliver(
         float, typer.Option(min=0, help="Seconds to finish what is under way on a stop.")
     ] = 15.0,
 ) -> None:
-    """Deliver what was committed to the configured adapters; any number may run."""
+    """Deliver what was committed to adapters and subscribers; any number may run."""
     stopping = Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda *_: stopping.set())
@@ -34,9 +34,6 @@ def deliver(
         components = open_components(settings)
         worker = components.worker()
     try:
-        if not settings.adapters:
-            _stderr.print("fhir-server: no adapter is configured, nothing to deliver to")
-            raise typer.Exit(2)
         worker.start()
         stopping.wait()
         if not worker.stop(grace):

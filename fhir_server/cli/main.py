@@ -12,6 +12,7 @@ from fhir_server.cli.deliver import deliver
 from fhir_server.cli.demo import demo
 from fhir_server.cli.export import export
 from fhir_server.cli.import_ import import_
+from fhir_server.cli.reindex import reindex
 from fhir_server.cli.serve import serve
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app.add_typer(readings.app, name="readings")
 app.add_typer(mappings.app, name="mappings")
 app.add_typer(deliveries.app, name="deliveries")
 app.command("check-store")(check_store)
+app.command()(reindex)
 app.command()(backup)
 app.command("export")(export)
 app.command("import")(import_)

@@ -110,18 +110,16 @@ def show_quarantine(
 
 
 def _list(session: requests.Session, base: str, params: dict[str, str]) -> None:
-    table = Table("quarantine", "reason", "detail", "mapping", "received")
     reasons: Counter[str] = Counter()
     for answer in _pages(session, "GET", base, params):
         for line in answer["quarantined"]:
             reasons[line["reason"]] += 1
             if reasons.total() <= _SHOWN:
-                names = ("quarantine", "reason", "detail", "mapping", "received")
-                table.add_row(*(escape(str(line.get(name, ""))) for name in names))
+                names = ("quarantine", "received", "mapping", "reason", "detail")
+                _print_whole("  ".join(str(line.get(name, "")) for name in names))
     if not reasons:
         _out.print("nothing waits in quarantine")
         return
-    _out.print(table)
     if reasons.total() > _SHOWN:
         _out.print(f"… and {reasons.total() - _SHOWN} more")
     for reason, count in reasons.most_common():
@@ -236,9 +234,14 @@ def _report(counts: Counter[str], noticed: list[tuple[str, dict[str, Any]]]) -> 
     _out.print(table)
     for place, result in noticed[:_SHOWN]:
         words = (result["verdict"], result.get("reason", ""), result.get("detail", ""))
-        _out.print(f"{place}: {' '.join(word for word in words if word)}", markup=False)
+        _print_whole(f"{place}: {' '.join(word for word in words if word)}")
     if len(noticed) > _SHOWN:
         _out.print("… and more: fhir-server readings quarantine")
+
+
+def _print_whole(line: str) -> None:
+    """On one line however narrow the terminal: names of resources and files are copied."""
+    _out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _progress() -> Progress:

@@ -54,7 +54,8 @@ def serve(
     for complaint in (warning, *(f"{n} is no setting" for n in start_up.unknown_variables())):
         if complaint:
             _log.warning(complaint)
-    _log.info("serving http://%s:%d", host, bound.getsockname()[1])
+    shown = f"[{host}]" if ":" in host else host
+    _log.info("serving http://%s:%d", shown, bound.getsockname()[1])
     # A stop that was asked for is no failure: once the server has seen to it, so has this.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.suppress(KeyboardInterrupt), bound:

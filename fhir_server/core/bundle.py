@@ -97,8 +97,12 @@ def _format(
 
 
 def _search_entry(base_url: str, entry: SearchEntry) -> dict[str, Any]:
-    body = {"resource": msgspec.Raw(entry.body), "search": {"mode": entry.mode}}
-    return body if entry.key is None else {"fullUrl": f"{base_url}/{entry.key}", **body}
+    key, body, mode = entry
+    resource, search = msgspec.Raw(body), {"mode": mode}
+    if key is None:
+        return {"resource": resource, "search": search}
+    full_url = f"{base_url}/{key.resource_type}/{key.resource_id}"
+    return {"fullUrl": full_url, "resource": resource, "search": search}
 
 
 _STATUS_OF_INTERACTION = {"create": "201", "update": "200", "delete": "204"}

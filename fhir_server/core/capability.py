@@ -13,6 +13,7 @@ from fhir_server.core.version import format_instant
 
 # A parameter that may refer to anything would be told of everything: 300 KB of it.
 _MOST_TARGETS = 50
+_COMPARTMENT = "http://hl7.org/fhir/CompartmentDefinition/"
 _STRUCTURE = "http://hl7.org/fhir/StructureDefinition/"
 
 
@@ -31,12 +32,15 @@ def capability_statement(
     is_create_conditional: bool = True,
     is_update_conditional: bool = False,
     conditional_delete: str = "not-supported",
+    operations_of_types: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+    compartments: Iterable[str] = (),
 ) -> Resource:
     """The statement of one running server.
 
     `interactions` are those of every type ("read", "search-type"), `system_interactions`
     those of the whole ("transaction"); `operations` are names with the canonical URLs of
-    their definitions. `now` is when the statement came to be true, aware.
+    their definitions, and so are those of each type. `compartments` are the types that have
+    one. `now` is when the statement came to be true, aware.
     """
     types = sorted(resource_types)
     referring = _referring(types, parameters)
@@ -59,14 +63,16 @@ def capability_statement(
                 "profile": _STRUCTURE + name,
                 **shared,
                 **_search(name, parameters, referring.get(name, ())),
+                **_operations((operations_of_types or {}).get(name, ())),
             }
             for name in types
         ],
     }
     if system_interactions:
         rest["interaction"] = [{"code": code} for code in system_interactions]
-    if operations:
-        rest["operation"] = [{"name": name, "definition": url} for name, url in operations]
+    rest |= _operations(operations)
+    if found := [_COMPARTMENT + name.lower() for name in sorted(compartments)]:
+        rest["compartment"] = found
     statement: Resource = {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -86,6 +92,20 @@ def capability_statement(
     return statement
 
 
+# Parameters of every type that R4 defines in words, and their types.
+_IN_WORDS = (
+    ("_content", "string"),
+    ("_filter", "special"),
+    ("_list", "string"),
+    ("_text", "string"),
+)
+
+
+def _operations(operations: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    found = [{"name": name, "definition": url} for name, url in operations]
+    return {"operation": found} if found else {}
+
+
 def _search(
     resource_type: str, parameters: SearchParameters, referring: Sequence[str]
 ) -> dict[str, Any]:
@@ -98,7 +118,8 @@ def _search(
         found["searchRevInclude"] = list(referring)
     if own:
         found["searchParam"] = [
-            {"name": p.code, "definition": p.url, "type": p.type.value} for p in own
+            *({"name": code, "type": kind} for code, kind in _IN_WORDS),
+            *({"name": p.code, "definition": p.url, "type": p.type.value} for p in own),
         ]
     return found
 

@@ -13,7 +13,8 @@ class Element(NamedTuple):
     `name` has no ``[x]``; a choice has several `types`, and its JSON names are
     `name` + the type with a capital (``effectivePeriod``). A backbone element's type is
     its own path ("Observation.component"). `targets` are what a Reference may point to,
-    empty for any. `is_summary`: `_summary=true` keeps it.
+    empty for any. `is_summary`: `_summary=true` keeps it. `value_set` is the canonical URL
+    of a required binding, "" for none.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Element(NamedTuple):
     targets: tuple[str, ...] = ()
     is_required: bool = False
     is_summary: bool = False
+    value_set: str = ""
 
     def json_names(self) -> tuple[tuple[str, str], ...]:
         """The JSON property names it may have, each with the type that name means."""

@@ -28,6 +28,10 @@ class Inputs:
     def __init__(self, inputs: Iterable[Input]) -> None:
         self._inputs = tuple(inputs)
 
+    def and_also(self, other: "Inputs") -> "Inputs":
+        """These and those of `other`."""
+        return Inputs((*self._inputs, *other._inputs))
+
     def check_known(self, *names: str) -> None:
         """Raises `InvalidRequest` for an input that is not of `names`."""
         for given in self._inputs:

@@ -4,6 +4,7 @@ https://hl7.org/fhir/R4/http.html#versioning
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from fhir_server.core import resource_json
@@ -41,9 +42,11 @@ class Version(NamedTuple):
         return resource_json.parse_resource(self.body)
 
 
+# All versions of a commit have the same.
+@lru_cache(maxsize=1_024)
 def format_instant(when: datetime) -> str:
     """`when` in UTC with milliseconds, as `meta.lastUpdated` has it."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def next_version(
@@ -56,15 +59,11 @@ def next_version(
     """
     version_id = 1 if current is None else current.version_id + 1
     interaction: Interaction = "create" if current is None or current.is_deletion else "update"
-    meta = {
-        "versionId": str(version_id),
-        "lastUpdated": format_instant(now),
-        **{k: v for k, v in (resource.get("meta") or {}).items() if k not in _SERVERS_META},
-    }
-    stored: Resource = {"resourceType": key.resource_type, "id": key.resource_id, "meta": meta}
-    for name, value in resource.items():
-        if name not in stored:
-            stored[name] = value
+    own_meta = {"versionId": str(version_id), "lastUpdated": format_instant(now)}
+    stored: Resource = {"resourceType": "", "id": "", "meta": own_meta, **resource}
+    stored["resourceType"], stored["id"] = key
+    meta = resource.get("meta")
+    stored["meta"] = {**own_meta, **meta, **own_meta} if meta else own_meta
     body = resource_json.format(stored)
     return Version(key, version_id, now, interaction, body), stored
 

@@ -68,9 +68,11 @@ async def _perform(ctx: Context, entry: RequestEntry, *, is_strict: bool) -> Ent
         match entry.method, entry.path:
             case (("GET" | "HEAD"), _):
                 return await perform_reading(ctx, entry, is_strict=is_strict)
-            case "POST", (resource_type, "_search"):
-                searched = entry._replace(path=(resource_type,))
-                return await perform_reading(ctx, searched, is_strict=is_strict)
+            case "POST", (*_, name) if name.startswith("$"):
+                return await perform_reading(ctx, entry, is_strict=is_strict)
+            case "POST", (*searched, "_search"):
+                posted = entry._replace(path=tuple(searched))
+                return await perform_reading(ctx, posted, is_strict=is_strict)
             case "POST", (resource_type,):
                 params = None
                 if entry.if_none_exist is not None:
@@ -89,6 +91,7 @@ async def _perform(ctx: Context, entry: RequestEntry, *, is_strict: bool) -> Ent
                     required_resource(entry),
                     entry.params,
                     entity_tags(entry.if_match),
+                    entity_tags(entry.if_none_match),
                 )
                 return written
             case "PATCH", (resource_type, resource_id):
@@ -106,7 +109,8 @@ async def _perform(ctx: Context, entry: RequestEntry, *, is_strict: bool) -> Ent
                 return written
             case "DELETE", (resource_type,):
                 if_match = entity_tags(entry.if_match)
-                return await conditional_delete(ctx, resource_type, entry.params, if_match)
+                written, _ = await conditional_delete(ctx, resource_type, entry.params, if_match)
+                return written
             case "DELETE", (resource_type, resource_id):
                 key = ResourceKey(resource_type, resource_id)
                 return await delete(ctx, key, entity_tags(entry.if_match))

@@ -9,9 +9,11 @@ from functools import lru_cache
 from fhir_server import __version__
 from fhir_server.core import resource_json
 from fhir_server.core.capability import capability_statement
+from fhir_server.core.compartment import Compartments
 from fhir_server.core.patch.patch import FHIR_JSON, FHIR_XML, PATCH_TYPES
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.operation import Operations
 
 OF_TYPES = (
     "read",
@@ -24,20 +26,32 @@ OF_TYPES = (
     "create",
     "search-type",
 )
-OF_SYSTEM = ("transaction", "batch", "history-system")
+OF_SYSTEM = ("transaction", "batch", "search-system", "history-system")
 FORMATS = (FHIR_JSON, FHIR_XML, "json", "xml")
 
 
 def capabilities(ctx: Context) -> bytes:
     """The CapabilityStatement, dated today."""
     today = ctx.now().replace(hour=0, minute=0, second=0, microsecond=0)
-    return _format(ctx.validator.resource_types, ctx.parameters, ctx.base_url, today)
+    return _format(
+        ctx.validator.resource_types,
+        ctx.parameters,
+        ctx.operations,
+        ctx.compartments,
+        ctx.base_url,
+        today,
+    )
 
 
 # Some hundred kilobytes that change once a day; clients ask for it on every start.
 @lru_cache(maxsize=16)
 def _format(
-    resource_types: frozenset[str], parameters: SearchParameters, base_url: str, today: datetime
+    resource_types: frozenset[str],
+    parameters: SearchParameters,
+    operations: Operations,
+    compartments: Compartments,
+    base_url: str,
+    today: datetime,
 ) -> bytes:
     return resource_json.format(
         capability_statement(
@@ -45,13 +59,22 @@ def _format(
             parameters,
             OF_TYPES,
             OF_SYSTEM,
-            (),
+            [(each.name, each.definition) for each in operations.all if "system" in each.levels],
             base_url,
             today,
             __version__,
             formats=FORMATS,
             patch_formats=PATCH_TYPES,
             is_update_conditional=True,
-            conditional_delete="single",
+            conditional_delete="multiple",
+            operations_of_types={
+                name: [
+                    (each.name, each.definition)
+                    for each in operations.all
+                    if each.is_at("type", name) or each.is_at("instance", name)
+                ]
+                for name in resource_types
+            },
+            compartments=compartments.types,
         )
     )

@@ -1,4 +1,4 @@
-"""Conditions: criteria that must name one resource, or none.
+"""Conditions: criteria in place of an id; they name one resource, none, or those to be deleted.
 
 https://hl7.org/fhir/R4/http.html#ccreate
 """
@@ -10,7 +10,7 @@ from fhir_server.core.identity import ResourceKey
 from fhir_server.core.query_string import Params
 from fhir_server.core.search.parse import parse_criteria
 from fhir_server.core.search.query import Clause, Criterion, Query, Restriction, TokenValue
-from fhir_server.errors import MultipleMatches
+from fhir_server.errors import MultipleMatches, TooCostly
 from fhir_server.interactions.context import Context
 from fhir_server.store.protocol import Transaction
 
@@ -41,6 +41,7 @@ def parse_condition(ctx: Context, resource_type: str, params: Params) -> Conditi
         base_url=ctx.base_url,
         time_zone=ctx.time_zone,
         now=ctx.now(),
+        terminology=ctx.terminology,
     )
     restriction = ctx.principal.restriction
     query = Query(resource_type, criteria, count=_ENOUGH, restriction=restriction)
@@ -57,6 +58,23 @@ def find_match(tx: Transaction, condition: Condition) -> ResourceKey | None:
         found = tx.find(condition.query.resource_type, (condition.identifier,))
         return _only(found.get(condition.identifier, ()))
     return _only(tuple(version.key for version in tx.search(condition.query).versions))
+
+
+def find_every(tx: Transaction, condition: Condition, limit: int) -> tuple[ResourceKey, ...]:
+    """All resources that match.
+
+    Raises:
+        TooCostly: there are more than `limit`.
+    """
+    if condition.identifier is not None:
+        found = tx.find(condition.query.resource_type, (condition.identifier,))
+        keys = found.get(condition.identifier, ())
+    else:
+        page = tx.search(condition.query._replace(count=limit + 1))
+        keys = tuple(version.key for version in page.versions)
+    if len(keys) > limit:
+        raise TooCostly(f"more than {limit} resources match the condition")
+    return keys
 
 
 def find_matches(

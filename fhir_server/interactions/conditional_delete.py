@@ -1,12 +1,15 @@
-"""conditional delete: the one resource that matches, if any does.
+"""conditional delete: all resources that match, in one commit.
 
 https://hl7.org/fhir/R4/http.html#3.1.0.7.1
 """
 
+from collections.abc import Sequence
+
 from fhir_server.core.etag import EntityTags
 from fhir_server.core.query_string import Params
+from fhir_server.errors import Issue, MultipleMatches
 from fhir_server.interactions import delete
-from fhir_server.interactions.condition import Condition, find_match, parse_condition
+from fhir_server.interactions.condition import Condition, find_every, parse_condition
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.incoming import check_resource_type
 from fhir_server.interactions.written import Written
@@ -15,24 +18,38 @@ from fhir_server.store.protocol import Decision, Transaction
 
 async def conditional_delete(
     ctx: Context, resource_type: str, params: Params, if_match: EntityTags | None = None
-) -> Written:
-    """Delete what matches `params`; that nothing does is no error.
+) -> tuple[Written, tuple[Issue, ...]]:
+    """Delete what matches `params`; that nothing does is no error. The issue says how many.
 
     Raises:
         InvalidSearch: the criteria mean nothing.
-        MultipleMatches: several match, and none was deleted.
+        TooCostly: more match than one request may delete, and none was deleted.
+        MultipleMatches: several match, and `if_match` can be about one alone.
         PreconditionFailed: the match is not at the version that the client thinks.
     """
     check_resource_type(ctx, resource_type)
     condition = parse_condition(ctx, resource_type, params)
-    return await ctx.store.commit(decide(condition, if_match))
+    each = await ctx.store.commit(decide(condition, ctx.limits.deletions, if_match))
+    said = "1 resource was deleted" if len(each) == 1 else f"{len(each)} resources were deleted"
+    return together(each), (Issue("informational", said, severity="information"),)
 
 
-def decide(condition: Condition, if_match: EntityTags | None = None) -> Decision[Written]:
+def decide(
+    condition: Condition, limit: int, if_match: EntityTags | None = None
+) -> Decision[tuple[Written, ...]]:
     """The decision of a conditional deletion."""
 
-    def decide_conditional_delete(tx: Transaction) -> Written:
-        match = find_match(tx, condition)
-        return Written("absent", None) if match is None else delete.decide(match, if_match)(tx)
+    def decide_conditional_delete(tx: Transaction) -> tuple[Written, ...]:
+        keys = find_every(tx, condition, limit)
+        if if_match is not None and len(keys) > 1:
+            raise MultipleMatches("several resources match, and If-Match is about one")
+        return tuple(delete.decide(key, if_match)(tx) for key in keys)
 
     return decide_conditional_delete
+
+
+def together(each: Sequence[Written]) -> Written:
+    """What became of all of them, as one."""
+    if not each:
+        return Written("absent", None)
+    return each[0] if len(each) == 1 else Written("deleted", None)

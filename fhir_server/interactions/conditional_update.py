@@ -27,6 +27,7 @@ async def conditional_update(
     resource: Resource,
     params: Params,
     if_match: EntityTags | None = None,
+    if_none_match: EntityTags | None = None,
 ) -> tuple[Written, tuple[Issue, ...]]:
     """Store `resource` as the next version of the one that matches `params`. Issues warn.
 
@@ -42,19 +43,25 @@ async def conditional_update(
     own_id(resource)
     condition = parse_condition(ctx, resource_type, params)
     issues = check_resource(ctx, resource)
-    written = await ctx.store.commit(decide(condition, resource, ctx.new_id(), if_match))
+    written = await ctx.store.commit(
+        decide(condition, resource, ctx.new_id(), if_match, if_none_match)
+    )
     return written, issues
 
 
 def decide(
-    condition: Condition, resource: Resource, new_id: str, if_match: EntityTags | None = None
+    condition: Condition,
+    resource: Resource,
+    new_id: str,
+    if_match: EntityTags | None = None,
+    if_none_match: EntityTags | None = None,
 ) -> Decision[Written]:
     """The decision of a conditional update whose `resource` was checked."""
 
     def decide_conditional_update(tx: Transaction) -> Written:
         key = choose_key(tx, condition, find_match(tx, condition), resource, new_id)
         identified = {**resource, "id": key.resource_id}
-        return update.decide(key, identified, if_match)(tx)
+        return update.decide(key, identified, if_match, if_none_match)(tx)
 
     return decide_conditional_update
 

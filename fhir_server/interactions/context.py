@@ -6,13 +6,17 @@ from datetime import datetime
 from secrets import token_bytes
 from typing import Protocol
 
+from fhir_server.core.compartment import Compartments
 from fhir_server.core.element_types import ElementTypes
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import UNRESTRICTED, Restriction
+from fhir_server.core.subscription_reader import SubscriptionReader
+from fhir_server.core.terminology.terminology import NOTHING_KNOWN, Terminology
 from fhir_server.errors import Issue
-from fhir_server.store.protocol import Store
+from fhir_server.interactions.operation import Operations
+from fhir_server.store.protocol import Outbox, Store
 
 
 class Validator(Protocol):
@@ -47,6 +51,7 @@ class Limits:
     bundle_entries: int = 5_000
     page_size: int = 1_000
     default_page_size: int = 50
+    deletions: int = 1_000
 
 
 def _not_indexed(_resource: Resource) -> IndexEntries:
@@ -60,7 +65,9 @@ class Context:
     `base_url` is the FHIR base without a trailing slash ("http://host/fhir").
     `time_zone` is an IANA name: the zone of bare dates. `now` is aware, in UTC. `index`
     says what a resource refers to, for `_include`; `element_types` what a summary keeps.
-    `page_key` makes page links: processes that serve the same clients share it.
+    `operations` are those that routes, Bundles and the CapabilityStatement know.
+    `page_key` makes page links: processes that serve the same clients share it. `outbox`
+    and `subscriptions` are for what is asked about deliveries.
     """
 
     store: Store
@@ -72,10 +79,15 @@ class Context:
     time_zone: str = "Europe/Moscow"
     limits: Limits = Limits()
     principal: Principal = ANYONE
+    terminology: Terminology = NOTHING_KNOWN
     is_validation_strict: bool = True
     index: Callable[[Resource], IndexEntries] = _not_indexed
     element_types: ElementTypes = field(default_factory=lambda: ElementTypes({}))
     page_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
+    compartments: Compartments = field(default_factory=lambda: Compartments({}))
+    operations: Operations = field(default_factory=Operations)
+    outbox: Outbox | None = None
+    subscriptions: SubscriptionReader | None = None
 
     def at(self, base_url: str) -> "Context":
         """The same, for a request that came by `base_url`."""

@@ -6,14 +6,17 @@ https://hl7.org/fhir/R4/http.html#transaction-response
 from datetime import datetime
 from typing import NamedTuple
 
-from fhir_server.core import etag
+from fhir_server.core import etag, operation_input
 from fhir_server.core.bundle_request import RequestEntry
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import Version
 from fhir_server.errors import InvalidRequest, NotFound
 from fhir_server.interactions import capabilities, history, search
+from fhir_server.interactions.compartment_search import compartment_search
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.operation import invoke
 from fhir_server.interactions.read import is_unchanged, read
+from fhir_server.interactions.system_search import system_search
 from fhir_server.interactions.vread import vread
 from fhir_server.interactions.written import Written
 
@@ -46,12 +49,16 @@ EntryResult = Written | Found | Unchanged | Answer | Failed
 
 
 async def perform_reading(ctx: Context, entry: RequestEntry, *, is_strict: bool) -> EntryResult:
-    """The answer to a GET or HEAD entry.
+    """The answer to an entry that reads: GET, HEAD, a posted search, an operation.
 
     Raises:
         FhirError: what the interaction raises.
     """
     match entry.path:
+        case (*_, name) if name.startswith("$"):
+            return Answer(await _invoke(ctx, entry, is_strict=is_strict))
+        case ():
+            return Answer(await system_search(ctx, entry.params, is_strict=is_strict))
         case ("metadata",):
             return Answer(capabilities.capabilities(ctx))
         case ("_history",):
@@ -71,7 +78,23 @@ async def perform_reading(ctx: Context, entry: RequestEntry, *, is_strict: bool)
         case (resource_type, resource_id, "_history", version_id):
             key = ResourceKey(resource_type, resource_id)
             return await _answer(ctx, entry, await vread(ctx, key, version_id))
+        case (resource_type, resource_id, member):
+            key = ResourceKey(resource_type, resource_id)
+            return Answer(
+                await compartment_search(ctx, key, member, entry.params, is_strict=is_strict)
+            )
     raise NotFound("nothing is to be read at the URL of this entry")
+
+
+async def _invoke(ctx: Context, entry: RequestEntry, *, is_strict: bool) -> bytes:
+    """The answer of the operation that an entry calls."""
+    target = entry.path[:-1]
+    inputs = operation_input.of_params(entry.params)
+    if entry.method == "POST" and entry.resource is not None:
+        inputs = operation_input.of_resource(entry.resource)
+    name = entry.path[-1].removeprefix("$")
+    is_read_only = entry.method != "POST"
+    return await invoke(ctx, name, target, inputs, is_strict=is_strict, is_read_only=is_read_only)
 
 
 async def _answer(ctx: Context, entry: RequestEntry, version: Version) -> EntryResult:

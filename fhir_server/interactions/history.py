@@ -6,10 +6,8 @@ https://hl7.org/fhir/R4/http.html#history
 from datetime import UTC, datetime
 
 from fhir_server.core import bundle
-from fhir_server.core.bundle import Link
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.query_string import Params
-from fhir_server.core.search.query import Cursor
 from fhir_server.errors import InvalidRequest, Issue, NotFound
 from fhir_server.interactions import paging
 from fhir_server.interactions.context import Context
@@ -50,23 +48,16 @@ async def _page(ctx: Context, path: str, asked: HistoryQuery, params: Params) ->
     began = ctx.now()
     if token is None:
         query, applied = _parse(ctx, asked, params)
-        self_url = paging.url(ctx, path, applied)
     else:
         state = paging.resume(ctx, path, token)
         query, applied = _parse(ctx, asked, state.params)
-        after = paging.after(state)
-        query = query._replace(as_of=state.as_of, before=after and after.sequence)
-        self_url = paging.url(ctx, path, ((paging.PARAMETER, token),))
+        after, before = paging.after(state), paging.before(state)
+        query = query._replace(
+            as_of=state.as_of, before=after and after.sequence, after=before and before.sequence
+        )
         began = paging.began(state)
     page = await ctx.store.history(query)
-
-    def link(relation: str, after: Cursor | None) -> Link:
-        page_url = paging.page_url(ctx, path, applied, after, page.as_of, began)
-        return Link(relation, page_url)
-
-    links = [Link("self", self_url), link("first", None)]
-    if page.next is not None:
-        links.append(link("next", page.next))
+    links = paging.links(ctx, path, applied, page, began, token)
     return bundle.history(ctx.base_url, page.versions, links=links, total=page.total, now=ctx.now())
 
 

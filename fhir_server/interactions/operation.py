@@ -3,11 +3,12 @@
 https://hl7.org/fhir/R4/operations.html
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from fhir_server.core.identity import is_resource_id
 from fhir_server.core.operation_input import Inputs
-from fhir_server.errors import NotFound
+from fhir_server.errors import NotFound, Unsupported
 
 if TYPE_CHECKING:
     from fhir_server.interactions.context import Context
@@ -67,3 +68,33 @@ class Operations:
             if operation.name == name and operation.is_at(level, resource_type):
                 return operation
         raise NotFound("there is no such operation here")
+
+
+async def invoke(
+    ctx: "Context",
+    name: str,
+    target: Sequence[str],
+    inputs: Inputs,
+    *,
+    is_strict: bool,
+    is_read_only: bool,
+) -> bytes:
+    """The answer of the operation `name`, called on `target`: nothing, a type, or a resource.
+
+    Raises:
+        NotFound: there is no such operation, type or resource.
+        Unsupported: it affects the state, which a call that is `is_read_only` must not.
+        FhirError: what the operation raises.
+    """
+    if len(target) > 2:
+        raise NotFound("there is no such operation here")
+    resource_type, resource_id = (*target, None, None)[:2]
+    if resource_type is not None and resource_type not in ctx.validator.resource_types:
+        raise NotFound("there is no such resource type in R4; mind the case")
+    if resource_id is not None and not is_resource_id(resource_id):
+        raise NotFound("no resource has such an id: 1 to 64 of A-Z, a-z, 0-9, - and .")
+    invocation = Invocation(resource_type, resource_id, inputs, is_strict)
+    operation = ctx.operations.find(name, invocation.level, resource_type)
+    if operation.affects_state and is_read_only:
+        raise Unsupported(f"${name} changes what is stored: it is called by POST")
+    return await operation.perform(ctx, invocation)

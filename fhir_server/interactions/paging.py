@@ -8,27 +8,66 @@ from datetime import UTC, datetime
 from secrets import token_bytes
 
 from fhir_server.core import query_string
+from fhir_server.core.bundle import Link
 from fhir_server.core.query_string import Params
 from fhir_server.core.search import cursor
 from fhir_server.core.search.cursor import PageState
 from fhir_server.core.search.query import Cursor
-from fhir_server.errors import InvalidRequest
+from fhir_server.errors import InvalidRequest, TooCostly
 from fhir_server.interactions.context import Context
+from fhir_server.store.protocol import Page
 
 PARAMETER = "_page"
+
+# What proxies and servers on the way take for a URL; a link that is longer leads nowhere.
+MOST_LINK_CHARACTERS = 16_000
+_MOST_SELF_CHARACTERS = 8_000
 
 _COUNT = re.compile(r"[0-9]{1,9}\Z", re.ASCII)
 
 
-def page_url(
-    ctx: Context, path: str, params: Params, after: Cursor | None, as_of: int, began: datetime
-) -> str:
-    """The URL of the page behind `after`; the first one if that is None."""
-    state = PageState(None, params, after or Cursor((), 0), as_of, int(began.timestamp()))
-    token = cursor.encode(
-        state, ctx.page_key, token_bytes(cursor.NONCE_BYTES), _bound_to(ctx, path)
-    )
-    return url(ctx, path, ((PARAMETER, token),))
+def links(
+    ctx: Context, path: str, params: Params, page: Page, began: datetime, token: str | None
+) -> list[Link]:
+    """The links of a page of `params`; `token` is the link that it was asked for by, if any.
+
+    Raises:
+        TooCostly: there is more, and a link to it would be too long.
+    """
+
+    def link(relation: str, place: Cursor | None, *, is_backward: bool = False) -> Link:
+        state = PageState(
+            None,
+            params,
+            place or Cursor((), 0),
+            page.as_of,
+            int(began.timestamp()),
+            page.total,
+            is_backward,
+        )
+        nonce = token_bytes(cursor.NONCE_BYTES)
+        sealed = cursor.encode(state, ctx.page_key, nonce, _bound_to(ctx, path))
+        target = url(ctx, path, ((PARAMETER, sealed),))
+        if len(target) > MOST_LINK_CHARACTERS:
+            raise TooCostly(
+                "the search is too long for page links: ask for fewer values at a time, "
+                "or for larger pages with _count"
+            )
+        return Link(relation, target)
+
+    if token is None:
+        own = url(ctx, path, params)
+        if len(own) > _MOST_SELF_CHARACTERS:
+            own = url(ctx, f"{path}/_search".lstrip("/"), ())
+        # The first page is what its own URL says already; sealing another costs 70 µs.
+        found = [Link("self", own), Link("first", own)]
+    else:
+        found = [Link("self", url(ctx, path, ((PARAMETER, token),))), link("first", None)]
+    if page.previous is not None:
+        found.append(link("previous", page.previous, is_backward=True))
+    if page.next is not None:
+        found.append(link("next", page.next))
+    return found
 
 
 def resume(ctx: Context, path: str, token: str) -> PageState:
@@ -41,8 +80,13 @@ def resume(ctx: Context, path: str, token: str) -> PageState:
 
 
 def after(state: PageState) -> Cursor | None:
-    """Behind what the page begins; None is the first."""
-    return state.cursor if state.cursor.sequence else None
+    """Behind what the page begins; None is the first, or one that goes back."""
+    return state.cursor if state.cursor.sequence and not state.is_backward else None
+
+
+def before(state: PageState) -> Cursor | None:
+    """Before what the page ends, if it goes back."""
+    return state.cursor if state.is_backward else None
 
 
 def began(state: PageState) -> datetime:
@@ -53,7 +97,8 @@ def began(state: PageState) -> datetime:
 def url(ctx: Context, path: str, params: Params) -> str:
     """The absolute URL of `path` with `params`."""
     query = query_string.format(params)
-    return f"{ctx.base_url}/{path}?{query}" if query else f"{ctx.base_url}/{path}"
+    base = f"{ctx.base_url}/{path}" if path else ctx.base_url
+    return f"{base}?{query}" if query else base
 
 
 def parse_count(text: str, limit: int) -> int:

@@ -3,24 +3,29 @@
 https://hl7.org/fhir/R4/http.html#search
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 
 from fhir_server.core import bundle, resource_json, subset
-from fhir_server.core.bundle import Link, SearchEntry
+from fhir_server.core.bundle import SearchEntry
 from fhir_server.core.outcome import operation_outcome
 from fhir_server.core.query_string import Params
-from fhir_server.core.search.parse import ParsedSearch, parse
-from fhir_server.core.search.query import Cursor, Query
+from fhir_server.core.search.query import Query, Total
 from fhir_server.core.subset import Part, Summary
 from fhir_server.core.version import Version
 from fhir_server.errors import InvalidSearch, Issue
-from fhir_server.interactions import paging
+from fhir_server.interactions import merged_search, paging
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.include import include
+from fhir_server.interactions.explain import EXPLAIN, explain
+from fhir_server.interactions.include import Included, include
 from fhir_server.interactions.incoming import check_resource_type
+from fhir_server.interactions.search_plan import SearchPlan, make_plan, read
+from fhir_server.interactions.searched import Searched
+from fhir_server.interactions.terminology import with_terminology
 from fhir_server.store.protocol import Page
+
+Supplement = Callable[[Context, Sequence[Version], int, Params], Awaitable[Included]]
 
 _INCOMPLETE = Issue(
     "too-costly",
@@ -30,12 +35,16 @@ _INCOMPLETE = Issue(
 
 
 class _Asked(NamedTuple):
-    """A search, or a page of one. `at` is when its first page was asked for."""
+    """A search, or a page of one. `at` is when its first page was asked for.
 
-    parsed: ParsedSearch
-    query: Query
-    self_url: str
+    `total` was counted for an earlier page; `token` is the link it was asked for by.
+    """
+
+    plan: SearchPlan
+    queries: Sequence[Query]
     at: datetime
+    total: int | None = None
+    token: str | None = None
 
 
 async def search(
@@ -50,73 +59,99 @@ async def search(
         TooCostly: the store would have to look at more than one request may.
     """
     check_resource_type(ctx, resource_type)
-    token = dict(params).get(paging.PARAMETER)
-    if token is None:
-        asked = _parse(ctx, resource_type, params, is_strict=is_strict)
+    searched = Searched(resource_type, (resource_type,))
+    return await search_within(ctx, searched, params, is_strict=is_strict)
+
+
+async def search_within(
+    ctx: Context,
+    searched: Searched,
+    params: Params,
+    *,
+    is_strict: bool = False,
+    supplement: Supplement | None = None,
+) -> bytes:
+    """A page of what `searched` holds.
+
+    `supplement` finds what goes with the matches: it is given them, their moment and the
+    parameters that were applied.
+
+    Raises:
+        InvalidSearch, Gone, TooCostly: as `search` does.
+    """
+    names = dict(params)
+    token = names.get(paging.PARAMETER)
+    if token is not None:
+        asked = await _resume(ctx, searched, token)
     else:
-        asked = _resume(ctx, resource_type, token)
-    parsed = asked.parsed
-    page = await ctx.store.search(asked.query)
-    matches = page.versions if asked.query.count else ()
-    entries = _entries(ctx, matches, "match", parsed)
-    issues = list(parsed.ignored)
-    if parsed.includes and matches:
-        included = await include(ctx, matches, parsed.includes, page.as_of)
-        entries += _entries(ctx, included.versions, "include", parsed)
-        if not included.is_complete:
-            issues.append(_INCOMPLETE)
+        if EXPLAIN in names:
+            return await explain(ctx, searched, params, is_strict=is_strict)
+        # Page links keep whole seconds, and all pages compare with the same "now".
+        at = ctx.now().replace(microsecond=0)
+        plan = await with_terminology(
+            ctx, lambda ctx: make_plan(ctx, searched, params, at, is_strict=is_strict)
+        )
+        asked = _Asked(plan, plan.queries, at)
+    plan = asked.plan
+    page = await merged_search.search(ctx, asked.queries)
+    if asked.total is not None:
+        page = page._replace(total=asked.total)
+    matches = page.versions if asked.queries[0].count else ()
+    part = to_part(plan.summary, plan.elements)
+    entries = to_entries(ctx, matches, "match", part)
+    issues = list(plan.ignored)
+    included = await _included(ctx, plan, matches, page, supplement)
+    entries += to_entries(ctx, included.versions, "include", part)
+    if not included.is_complete:
+        issues.append(_INCOMPLETE)
     if issues:
         outcome = resource_json.format(operation_outcome(issues))
         entries.append(SearchEntry(None, outcome, "outcome"))
+    links = paging.links(ctx, searched.path, plan.applied, page, asked.at, asked.token)
     return bundle.searchset(
         ctx.base_url,
         entries,
-        links=_links(ctx, resource_type, asked, page),
+        links=links[:1] if plan.summary == "count" else links,
         total=page.total,
         now=ctx.now(),
     )
 
 
-def _parse(ctx: Context, resource_type: str, params: Params, *, is_strict: bool) -> _Asked:
-    # Page links keep whole seconds, and all pages compare with the same "now".
-    at = ctx.now().replace(microsecond=0)
-    parsed = _read(ctx, resource_type, params, at, is_strict=is_strict)
-    query = parsed.query._replace(restriction=ctx.principal.restriction)
-    return _Asked(parsed, query, paging.url(ctx, resource_type, parsed.applied), at)
-
-
-def _resume(ctx: Context, resource_type: str, token: str) -> _Asked:
+async def _resume(ctx: Context, searched: Searched, token: str) -> _Asked:
     """The search that `token` is a page of: parsed again, as of the moment it began."""
-    state = paging.resume(ctx, resource_type, token)
+    state = paging.resume(ctx, searched.path, token)
     at = paging.began(state)
-    parsed = _read(ctx, resource_type, state.params, at, is_strict=True)
-    query = parsed.query._replace(
-        restriction=ctx.principal.restriction, as_of=state.as_of, after=paging.after(state)
+    plan = await with_terminology(
+        ctx, lambda ctx: make_plan(ctx, searched, state.params, at, is_strict=True)
     )
-    self_url = paging.url(ctx, resource_type, ((paging.PARAMETER, token),))
-    return _Asked(parsed, query, self_url, at)
+    after, before = paging.after(state), paging.before(state)
+    queries = [
+        query._replace(as_of=state.as_of, after=after, before=before) for query in plan.queries
+    ]
+    if state.total is not None:
+        # Counted once: all pages are of one moment.
+        queries = [query._replace(total=Total.NONE) for query in queries]
+    return _Asked(plan, queries, at, state.total, token)
 
 
-def _read(
-    ctx: Context, resource_type: str, params: Params, at: datetime, *, is_strict: bool
-) -> ParsedSearch:
-    return parse(
-        resource_type,
-        params,
-        ctx.parameters,
-        base_url=ctx.base_url,
-        time_zone=ctx.time_zone,
-        now=at,
-        max_page_size=ctx.limits.page_size,
-        default_page_size=ctx.limits.default_page_size,
-        strict=is_strict,
-    )
+async def _included(
+    ctx: Context,
+    plan: SearchPlan,
+    matches: Sequence[Version],
+    page: Page,
+    supplement: Supplement | None,
+) -> Included:
+    if matches and supplement is not None:
+        return await supplement(ctx, matches, page.as_of, plan.applied)
+    if matches and plan.includes:
+        return await include(ctx, matches, plan.includes, page.as_of)
+    return Included((), is_complete=True)
 
 
-def _entries(
-    ctx: Context, versions: Sequence[Version], mode: bundle.Mode, parsed: ParsedSearch
+def to_entries(
+    ctx: Context, versions: Sequence[Version], mode: bundle.Mode, part: Part | None
 ) -> list[SearchEntry]:
-    part = _part(parsed.summary, parsed.elements)
+    """Entries of a searchset, with `part` of each resource; None is all of it."""
     return [
         SearchEntry(
             version.key,
@@ -137,32 +172,14 @@ def parse_part(ctx: Context, resource_type: str, params: Params) -> Part | None:
     asked = tuple((name, value) for name, value in params if name in ("_summary", "_elements"))
     if not asked:
         return None
-    parsed = _read(ctx, resource_type, asked, ctx.now(), is_strict=True)
+    parsed = read(ctx, resource_type, asked, ctx.now(), is_strict=True)
     if parsed.summary == "count":
         raise InvalidSearch("_summary=count: one resource is read, there is nothing to count")
-    return _part(parsed.summary, parsed.elements)
+    return to_part(parsed.summary, parsed.elements)
 
 
-def _part(summary: str | None, elements: Sequence[str]) -> Part | None:
+def to_part(summary: str | None, elements: Sequence[str]) -> Part | None:
+    """What `_summary` and `_elements` leave of a resource; None is all of it."""
     if summary in ("true", "text", "data"):
         return Part(summary=cast("Summary", summary))
     return Part(frozenset(elements)) if elements else None
-
-
-def _links(ctx: Context, resource_type: str, asked: _Asked, page: Page) -> list[Link]:
-    links = [Link("self", asked.self_url)]
-    if asked.parsed.summary == "count":
-        return links
-
-    def link(relation: str, after: Cursor | None) -> Link:
-        page_url = paging.page_url(
-            ctx, resource_type, asked.parsed.applied, after, page.as_of, asked.at
-        )
-        return Link(relation, page_url)
-
-    # The first page is what its own URL says already; sealing another costs 70 µs.
-    is_first = asked.query.as_of is None
-    links.append(Link("first", asked.self_url) if is_first else link("first", None))
-    if page.next is not None:
-        links.append(link("next", page.next))
-    return links

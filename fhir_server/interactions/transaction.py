@@ -14,8 +14,14 @@ from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.version import Version
 from fhir_server.errors import MultipleMatches, NotFound
-from fhir_server.interactions import create, delete, transaction_patches, update
-from fhir_server.interactions.condition import Condition, find_match, find_matches
+from fhir_server.interactions import (
+    conditional_delete,
+    create,
+    delete,
+    transaction_patches,
+    update,
+)
+from fhir_server.interactions.condition import Condition, find_matches
 from fhir_server.interactions.conditional_update import choose_key
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.entry_faults import overlap, placed
@@ -74,7 +80,7 @@ async def _check_readings(ctx: Context, readings: Iterable[Reading], *, is_stric
 
 def _decide(ctx: Context, plan: Plan, tx: Transaction) -> Results:
     results: Results = [None] * plan.size
-    touched = _delete(plan.deletions, tx, results)
+    touched = _delete(plan.deletions, ctx.limits.deletions, tx, results)
     settled = _settle(plan, tx, results, touched)
     patched = transaction_patches.settle(plan.patches, tx, touched)
     writes = settled.writes
@@ -103,19 +109,23 @@ def _decide(ctx: Context, plan: Plan, tx: Transaction) -> Results:
     return results
 
 
-def _delete(deletions: Iterable[Deletion], tx: Transaction, results: Results) -> set[ResourceKey]:
+def _delete(
+    deletions: Iterable[Deletion], limit: int, tx: Transaction, results: Results
+) -> set[ResourceKey]:
     """The keys that were to be deleted."""
     touched: set[ResourceKey] = set()
     for position, target, if_match in deletions:
         with placed(position):
-            key = find_match(tx, target) if isinstance(target, Condition) else target
-            if key is None:
-                results[position] = Written("absent", None)
-                continue
-            if key in touched:
+            if isinstance(target, Condition):
+                each = conditional_delete.decide(target, limit, if_match)(tx)
+                keys = [written.version.key for written in each if written.version is not None]
+                results[position] = conditional_delete.together(each)
+            else:
+                keys = [target]
+                results[position] = delete.decide(target, if_match)(tx)
+            if not touched.isdisjoint(keys):
                 raise overlap(position)
-            touched.add(key)
-            results[position] = delete.decide(key, if_match)(tx)
+            touched.update(keys)
     return touched
 
 

@@ -33,6 +33,7 @@ from fhir_server.interactions.incoming import (
     check_type,
     check_writable_id,
 )
+from fhir_server.interactions.operation import Level
 
 
 class Deletion(NamedTuple):
@@ -158,6 +159,8 @@ def _understand(ctx: Context, entry: RequestEntry) -> Step:
         if entry.path and entry.path[0][0] not in "_$" and entry.path != ("metadata",):
             check_resource_type(ctx, entry.path[0])
         return Reading(entry, ResourceKey(entry.path[0], entry.path[1]) if is_read else None)
+    if entry.method == "POST" and (called := _called(ctx, entry)) is not None:
+        return called
     if entry.path:
         check_resource_type(ctx, entry.path[0])
     match entry.method, entry.path:
@@ -184,8 +187,8 @@ def _understand(ctx: Context, entry: RequestEntry) -> Step:
             check_type(resource_type, resource)
             condition = parse_condition(ctx, resource_type, entry.params)
             key = ResourceKey(resource_type, own_id(resource) or ctx.new_id())
-            if_match = entity_tags(entry.if_match)
-            return Update(entry.position, key, resource, if_match, condition=condition)
+            tags = entity_tags(entry.if_match), entity_tags(entry.if_none_match)
+            return Update(entry.position, key, resource, *tags, condition=condition)
         case "PATCH", (resource_type, *rest) if len(rest) < 2:
             change = parse_entry(required_resource(entry), ctx.element_types)
             tags = entity_tags(entry.if_match), entity_tags(entry.if_none_match)
@@ -197,6 +200,18 @@ def _understand(ctx: Context, entry: RequestEntry) -> Step:
             return Patching(entry.position, key, change, *tags)
     issue = Issue("not-supported", f"{entry.method} of this is not done in a transaction", at)
     raise Unsupported(issues=(issue,))
+
+
+def _called(ctx: Context, entry: RequestEntry) -> Reading | None:
+    """A posted search, or an operation that changes nothing."""
+    if not entry.path or entry.path[-1] == "_search":
+        return Reading(entry._replace(path=entry.path[:-1]), None) if entry.path else None
+    if entry.path[-1].startswith("$"):
+        level: Level = ("system", "type", "instance")[min(len(entry.path), 3) - 1]
+        resource_type = entry.path[0] if len(entry.path) > 1 else None
+        if not ctx.operations.find(entry.path[-1][1:], level, resource_type).affects_state:
+            return Reading(entry, None)
+    return None
 
 
 def _if_none_exist(ctx: Context, entry: RequestEntry) -> Condition | None:

@@ -12,7 +12,7 @@ class Written(NamedTuple):
 
     `unchanged` is an update that says what is stored already, `matched` a conditional
     create that found its resource, `absent` a deletion of what is not there (`version`
-    is the earlier deletion, None if it never was).
+    is the earlier deletion, None if it never was). `deleted` without a version were several.
     """
 
     effect: Effect

@@ -13,8 +13,8 @@ _log = logging.getLogger(__name__)
 Route = Callable[[Version], Sequence[Routed]]
 
 
-def route_to(sinks: Sequence[Sink]) -> Route:
-    """A route over the sinks' own `group`, for `Outbox.fan_out`.
+def route_to(sinks: Sequence[Sink], *others: Route) -> Route:
+    """A route over the sinks' own `group` and `others`, for `Outbox.fan_out`.
 
     Raises:
         ValueError: two sinks of one name: their deliveries could not be told apart.
@@ -24,11 +24,14 @@ def route_to(sinks: Sequence[Sink]) -> Route:
         raise ValueError(f"two sinks have the same name: {', '.join(sorted(names))}")
 
     def route(version: Version) -> Sequence[Routed]:
-        return [
+        routed = [
             Routed(sink.name, group)
             for sink in sinks
             if (group := _group(sink, version)) is not None
         ]
+        for other in others:
+            routed += other(version)
+        return routed
 
     return route
 

@@ -18,6 +18,7 @@ from threading import Event, Thread
 from fhir_server.outbox.fan_out import route_to
 from fhir_server.outbox.sink import Sink
 from fhir_server.outbox.sink_loop import Pace, SinkLoop
+from fhir_server.outbox.subscription_worker import Subscriptions
 from fhir_server.store.protocol import Outbox
 
 _log = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ _AFTER_CUT = 5.0
 class Worker:
     """Delivers until it is stopped.
 
-    Without sinks it does nothing at all: versions are looked at by the first worker that
-    has one, so a receiver that is set up later gets what came before.
+    Without sinks, and before there is a Subscription, it looks at no version: the first
+    worker that has one does, so a receiver that is set up later gets what came before.
     """
 
     def __init__(
@@ -38,13 +39,15 @@ class Worker:
         outbox: Outbox,
         sinks: Sequence[Sink],
         *,
+        subscriptions: Subscriptions | None = None,
         pace: Pace = Pace(),  # noqa: B008 - a constant
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._outbox = outbox
         self._sinks = tuple(sinks)
         self._pace = pace
-        self._route = route_to(sinks)
+        self._subscriptions = subscriptions
+        self._route = route_to(sinks, *((subscriptions.route,) if subscriptions else ()))
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         self._stopping = Event()
         self._committed = Event()
@@ -56,7 +59,7 @@ class Worker:
         """Begin; returns at once."""
         if self._threads:
             raise RuntimeError("the worker was started before")
-        if not self._sinks:
+        if not self._sinks and self._subscriptions is None:
             return
         self._threads = [Thread(target=self._fan_out, name="outbox-fan-out", daemon=True)]
         for sink in self._sinks:
@@ -73,6 +76,8 @@ class Worker:
             )
         for thread in self._threads:
             thread.start()
+        if self._subscriptions is not None:
+            self._threads += self._subscriptions.start(self._owner, self._chance, self._stopping)
 
     def nudge(self) -> None:
         """Something was committed: look now, not at the next poll. From any thread, cheap."""
@@ -90,9 +95,13 @@ class Worker:
         self._committed.set()
         for queued in self._queued.values():
             queued.set()
+        if self._subscriptions is not None:
+            self._subscriptions.nudge()
         self._join(grace)
         for sink in self._sinks:
             sink.close()
+        if self._subscriptions is not None:
+            self._subscriptions.close()
         self._join(_AFTER_CUT)
         return not any(thread.is_alive() for thread in self._threads)
 
@@ -105,15 +114,23 @@ class Worker:
         while not self._stopping.is_set():
             self._committed.clear()
             try:
-                looked_at = self._outbox.fan_out(self._route, self._pace.fan_out_limit)
+                looked_at = self._fan_out_some()
             except Exception as error:  # a thread that ends would stop all deliveries
                 self._complain("fan-out failed", error)
                 continue
             if looked_at:
                 for queued in self._queued.values():
                     queued.set()
+                if self._subscriptions is not None:
+                    self._subscriptions.nudge()
             if looked_at < self._pace.fan_out_limit:
                 self._committed.wait(self._pace.poll)
+
+    def _fan_out_some(self) -> int:
+        has_subscriptions = self._subscriptions is not None and self._subscriptions.catch_up()
+        if not self._sinks and not has_subscriptions:
+            return 0
+        return self._outbox.fan_out(self._route, self._pace.fan_out_limit)
 
     def _deliver(self, loop: SinkLoop, queued: Event) -> None:
         while not self._stopping.is_set():

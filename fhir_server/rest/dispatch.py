@@ -44,11 +44,13 @@ class FhirDispatch(BaseRoute):
         self.table = tuple(table)
         self._by_shape: dict[tuple[str, ...], dict[str, FhirRoute]] = {}
         for route in table:
-            segments = route.path.strip("/").split("/") if route.path != "/" else []
-            shape = tuple(_VARIABLE if s.startswith("{") else s for s in segments)
+            # A type that stands for itself is a variable too: one endpoint serves all that
+            # have an operation of that name.
+            shape = _shape(_split(route.path))
             self._by_shape.setdefault(shape, {})[route.method] = route
         self._base_urls: BaseUrls | None = None
         self._contexts: dict[str, Context] = {}
+        self._made_of: Context | None = None
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Full for every path at or below the prefix: what is not there is told in FHIR."""
@@ -115,6 +117,10 @@ class FhirDispatch(BaseRoute):
             proxies = getattr(settings, "trusted_proxies", ())
             self._base_urls = BaseUrls(state.context.base_url, proxies, self.prefix)
         base_url = self._base_urls.find(scope, headers)
+        if self._made_of is not state.context:
+            # Search parameters were added: what was made of the one before is of no use.
+            self._made_of = state.context
+            self._contexts.clear()
         ctx = self._contexts.get(base_url)
         if ctx is None:
             # The client names the host: what is kept of it is bounded.

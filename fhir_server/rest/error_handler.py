@@ -84,3 +84,12 @@ def respond(
 async def handle(_request: Request, error: Exception) -> Response:
     """For routes that are not FHIR's own but answer with OperationOutcomes too."""
     return respond(error)
+
+
+async def handle_unrouted(_request: Request, error: Exception) -> Response:
+    """For what the router refuses by itself: no route at a path, or none for the method."""
+    headers = dict(getattr(error, "headers", None) or {})
+    if getattr(error, "status_code", 404) == 405:
+        allowed = headers.get("Allow", "no method")
+        return respond(errors.Unsupported(f"{allowed} can be done at this path"), headers=headers)
+    return respond(errors.NotFound("there is nothing at this path"), headers=headers)

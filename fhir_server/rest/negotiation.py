@@ -12,6 +12,7 @@ from fhir_server.core.patch.patch import (
     JSON_PATCH,
     MERGE_PATCH,
     PATCH_TYPES,
+    PLAIN_JSON,
 )
 from fhir_server.errors import NotAcceptable, UnsupportedMediaType
 
@@ -106,14 +107,14 @@ def body_media_type(content_type: str | None) -> str:
 
 @lru_cache(maxsize=256)
 def patch_media_type(content_type: str | None) -> str:
-    """Which kind of patch a body of this type is: one of `PATCH_TYPES`.
+    """Which kind of patch a body of this type is: one of `PATCH_TYPES`, or `PLAIN_JSON`.
 
     Raises:
         UnsupportedMediaType: none of them.
     """
     known = f"a patch is one of {', '.join(PATCH_TYPES)}"
     found = _check(content_type, known)
-    if found in (JSON_PATCH, MERGE_PATCH):
+    if found in (JSON_PATCH, MERGE_PATCH, PLAIN_JSON):
         return found
     if found in _JSON_TYPES:
         return FHIR_JSON

@@ -82,7 +82,8 @@ def describe(table: Sequence[FhirRoute], prefix: str = "/fhir") -> dict[str, Any
 
 def name_of(route: FhirRoute) -> str:
     """What tells this route from any other: its interaction, said more closely where needed."""
-    if route.path.endswith("/_search"):
+    is_operation = "$" in route.path
+    if route.path.endswith("/_search") or (is_operation and route.method == "POST"):
         return f"{route.interaction}-by-post"
     if route.method in ("PUT", "PATCH", "DELETE") and "{id}" not in route.path:
         return f"conditional-{route.interaction}"
@@ -97,7 +98,8 @@ def _operation(name: str, template: Mapping[str, Any]) -> dict[str, Any]:
     }
     if "description" in template:
         operation["description"] = template["description"]
-    operation["externalDocs"] = {"url": f"https://hl7.org/fhir/R4/http.html#{_anchor(name)}"}
+    page = template.get("docs", f"http.html#{_anchor(name)}")
+    operation["externalDocs"] = {"url": f"https://hl7.org/fhir/R4/{page}"}
     operation["parameters"] = [
         _reference("parameters", parameter) for parameter in template.get("parameters", ())
     ]

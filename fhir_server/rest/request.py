@@ -77,6 +77,21 @@ class FhirRequest:
         return ResourceKey(self.path[0], self.path[1])
 
     @property
+    def method(self) -> str:
+        method: str = self._scope["method"]
+        return method
+
+    @property
+    def has_body(self) -> bool:
+        return "transfer-encoding" in self.headers or self.headers.get(
+            "content-length", "0"
+        ) not in ("", "0")
+
+    @property
+    def is_form(self) -> bool:
+        return negotiation.is_form(self.headers.get("content-type"))
+
+    @property
     def preferences(self) -> Preferences:
         return preferences.parse(self.headers.get("prefer"))
 

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 import msgspec
 from starlette.responses import Response
@@ -126,6 +127,8 @@ def _content(request: FhirRequest) -> dict[str, str]:
     return {"Content-Type": f"{request.media_type}; charset=utf-8", "Vary": "Accept"}
 
 
+# Whatever is committed together has one time.
+@lru_cache(maxsize=1_024)
 def _format_http_date(when: datetime) -> str:
     return format_datetime(when, usegmt=True)
 

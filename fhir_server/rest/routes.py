@@ -4,15 +4,24 @@ https://hl7.org/fhir/R4/http.html
 """
 
 from fastapi import FastAPI
-from starlette.routing import BaseRoute
+from starlette.exceptions import HTTPException
 
 from fhir_server.errors import FhirError
-from fhir_server.rest import error_handler, instance_level, system_level, type_level
+from fhir_server.rest import (
+    compartment_level,
+    error_handler,
+    instance_level,
+    system_level,
+    type_level,
+)
 from fhir_server.rest.dispatch import FhirDispatch, FhirRoute
+from fhir_server.rest.operation_routes import OPERATIONS, operation_routes
 
-FHIR_ROUTES = (
+INTERACTION_ROUTES = (
     FhirRoute("GET", "/metadata", system_level.capabilities, "capabilities"),
     FhirRoute("POST", "/", system_level.batch_or_transaction, "transaction"),
+    FhirRoute("GET", "/", system_level.search, "search-system"),
+    FhirRoute("POST", "/_search", system_level.search_by_post, "search-system"),
     FhirRoute("GET", "/_history", system_level.history, "history-system"),
     FhirRoute("POST", "/{type}", type_level.create, "create"),
     FhirRoute("PUT", "/{type}", type_level.conditional_update, "update"),
@@ -27,15 +36,24 @@ FHIR_ROUTES = (
     FhirRoute("DELETE", "/{type}/{id}", instance_level.delete, "delete"),
     FhirRoute("GET", "/{type}/{id}/_history", instance_level.history, "history-instance"),
     FhirRoute("GET", "/{type}/{id}/_history/{vid}", instance_level.vread, "vread"),
+    FhirRoute("GET", "/{type}/{id}/{member}", compartment_level.search, "search-compartment"),
+    FhirRoute(
+        "POST",
+        "/{type}/{id}/{member}/_search",
+        compartment_level.search_by_post,
+        "search-compartment",
+    ),
 )
+FHIR_ROUTES = (*INTERACTION_ROUTES, *operation_routes(OPERATIONS))
 
 
-def fhir_routes(prefix: str = "/fhir") -> list[BaseRoute]:
-    """Everything below `prefix`. Needs `app.state.context`; reads `app.state.settings` too."""
-    return [FhirDispatch(prefix, FHIR_ROUTES)]
+def install(app: FastAPI, prefix: str = "/fhir") -> FhirDispatch:
+    """Serve FHIR below `prefix`, and answer in OperationOutcomes wherever FHIR fails.
 
-
-def install(app: FastAPI, prefix: str = "/fhir") -> None:
-    """Serve FHIR below `prefix`, and answer in OperationOutcomes wherever FHIR fails."""
-    app.router.routes[:0] = fhir_routes(prefix)
+    The route needs `app.state.context`, and reads `app.state.settings` too.
+    """
+    dispatch = FhirDispatch(prefix, FHIR_ROUTES)
+    app.router.routes.insert(0, dispatch)
     app.add_exception_handler(FhirError, error_handler.handle)
+    app.add_exception_handler(HTTPException, error_handler.handle_unrouted)
+    return dispatch

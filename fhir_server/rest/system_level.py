@@ -1,4 +1,4 @@
-"""Endpoints about the whole server: capabilities, batch and transaction, history.
+"""Endpoints about the whole server: capabilities, batch and transaction, search, history.
 
 https://hl7.org/fhir/R4/http.html#3.1.0
 """
@@ -6,9 +6,11 @@ https://hl7.org/fhir/R4/http.html#3.1.0
 from starlette.responses import Response
 
 from fhir_server.core.bundle_request import parse_type
+from fhir_server.core.query_string import Params
 from fhir_server.interactions import history as history_interaction
 from fhir_server.interactions.batch import batch
 from fhir_server.interactions.capabilities import capabilities as capabilities_interaction
+from fhir_server.interactions.system_search import system_search
 from fhir_server.interactions.transaction import transaction
 from fhir_server.rest import bundle_responses, responses
 from fhir_server.rest.request import FhirRequest
@@ -28,6 +30,19 @@ async def batch_or_transaction(request: FhirRequest) -> Response:
     return responses.of_body(request, body)
 
 
+async def search(request: FhirRequest) -> Response:
+    return await _search(request, request.params)
+
+
+async def search_by_post(request: FhirRequest) -> Response:
+    return await _search(request, await request.form())
+
+
 async def history(request: FhirRequest) -> Response:
     body = await history_interaction.system(request.ctx, request.params)
+    return responses.of_body(request, body)
+
+
+async def _search(request: FhirRequest, params: Params) -> Response:
+    body = await system_search(request.ctx, params, is_strict=request.preferences.is_strict)
     return responses.of_body(request, body)

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from fhir_server.core import query_string
 from fhir_server.core.query_string import Params
+from fhir_server.errors import InvalidRequest
 from fhir_server.interactions import history as history_interaction
 from fhir_server.interactions.conditional_delete import (
     conditional_delete as conditional_delete_interaction,
@@ -22,12 +23,25 @@ from fhir_server.rest.request import FhirRequest
 
 
 async def create(request: FhirRequest) -> Response:
-    header = request.headers.get("if-none-exist")
-    condition = None if header is None else query_string.parse_condition(header)
+    condition = _condition(request)
     written, issues = await create_interaction(
         request.ctx, request.path[0], await request.resource(), condition
     )
     return responses.of_written(request, written, issues)
+
+
+def _condition(request: FhirRequest) -> Params | None:
+    """`If-None-Exist`. Some clients put it behind the URL; ignored there it would be lost.
+
+    Raises:
+        InvalidRequest: it is in both places.
+    """
+    header = request.headers.get("if-none-exist")
+    if header is None:
+        return request.params or None
+    if request.params:
+        raise InvalidRequest("the condition of a create is either If-None-Exist or in the URL")
+    return query_string.parse_condition(header)
 
 
 async def conditional_update(request: FhirRequest) -> Response:
@@ -37,6 +51,7 @@ async def conditional_update(request: FhirRequest) -> Response:
         await request.resource(),
         request.params,
         request.entity_tags("if-match"),
+        request.entity_tags("if-none-match"),
     )
     return responses.of_written(request, written, issues)
 
@@ -53,10 +68,10 @@ async def conditional_patch(request: FhirRequest) -> Response:
 
 
 async def conditional_delete(request: FhirRequest) -> Response:
-    written = await conditional_delete_interaction(
+    written, issues = await conditional_delete_interaction(
         request.ctx, request.path[0], request.params, request.entity_tags("if-match")
     )
-    return responses.of_written(request, written)
+    return responses.of_written(request, written, issues)
 
 
 async def search(request: FhirRequest) -> Response:

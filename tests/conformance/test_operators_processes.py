@@ -339,6 +339,9 @@ def invoke(monkeypatch):
         ([], "MAX_PAGE_SIZE", "none", "FHIR_SERVER_MAX_PAGE_SIZE: "),
         ([], "ADAPTERS", "{", "adapters"),
         ([], "TIME_ZONE", "Mars/Olympus", "FHIR_SERVER_TIME_ZONE: there is no time zone data"),
+        ([], "BASE_URL", "ehr.example/fhir", "FHIR_SERVER_BASE_URL: "),
+        ([], "BASE_URL", "https://ehr.example/fhir?x=1", "FHIR_SERVER_BASE_URL: "),
+        ([], "TRUSTED_PROXIES", "127.0.0.1,proxy", "FHIR_SERVER_TRUSTED_PROXIES: "),
         ([], "CONFIG", "not-there.toml", "FHIR_SERVER_CONFIG: not-there.toml"),
     ],
 )

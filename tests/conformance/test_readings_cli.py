@@ -164,6 +164,15 @@ def test_the_quarantine_is_listed_by_reason_and_tried_again(run, server, serial)
     assert kept["businessStatus"]["coding"][0]["code"] == "device-not-assigned"
 
 
+def test_a_narrow_terminal_cuts_no_name_of_what_waits(run, server, serial, monkeypatch):
+    monkeypatch.setattr(readings._out, "_width", 40)
+    answer = requests.post(f"{server.url}/readings/iot-hub", json={"type": serial}, timeout=30)
+    task = answer.json()["results"][0]["quarantine"]
+    code, output = run("quarantine", "--reason", "unknown-kind")
+    assert code == 0, output
+    assert any(line.startswith(task) and "unknown-kind" in line for line in output.splitlines())
+
+
 def test_an_empty_quarantine_is_told(run):
     code, output = run("quarantine", "--reason", "mapping-broken")
     assert code == 0

@@ -497,6 +497,13 @@ def test_an_enrolment_mapping_reads_no_readings(ward):
     assert ward.send({}, mapping="device-kit").status_code == 404
 
 
+@pytest.mark.parametrize("path", ["readings/iot-hub", "enrolments/device-kit"])
+def test_another_method_is_refused_with_an_outcome_and_the_method_there_is(ward, path):
+    answer = requests.get(f"{ward.root}/{path}", timeout=30)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    assert answer.json()["resourceType"] == "OperationOutcome"
+
+
 def test_a_body_over_the_limit_is_refused(ward):
     answer = ward.send(b'"' + b"x" * (17 * 1024 * 1024) + b'"')
     assert answer.status_code == 413

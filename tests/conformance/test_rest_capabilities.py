@@ -71,5 +71,5 @@ def test_every_claimed_parameter_is_understood(client, statement):
 
 def test_what_the_system_is_claimed_to_do_is_done(client, statement):
     claimed = {interaction["code"] for interaction in statement["rest"][0]["interaction"]}
-    assert claimed == {"transaction", "batch", "history-system"}
+    assert claimed == {"transaction", "batch", "search-system", "history-system"}
     assert client.get("_history?_count=1").status_code == 200

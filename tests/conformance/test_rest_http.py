@@ -16,7 +16,7 @@ PATIENT = {"resourceType": "Patient", "gender": "female"}
         ("OPTIONS", "Patient", {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}),
         ("POST", "Patient/1", {"GET", "HEAD", "PUT", "PATCH", "DELETE"}),
         ("DELETE", "Patient/_history", {"GET", "HEAD"}),
-        ("GET", "", {"POST"}),
+        ("DELETE", "", {"GET", "HEAD", "POST"}),
         ("GET", "Patient/_search", {"POST"}),
         ("DELETE", "metadata", {"GET", "HEAD"}),
         ("PUT", "Patient/1/_history/1", {"GET", "HEAD"}),

@@ -54,6 +54,8 @@ SAME = [{"op": "replace", "path": "/gender", "value": "female"}]
         (MERGE_PATCH, {"gender": "male"}),
         (FHIR_JSON, fhirpath("replace", "Patient.gender", value={"valueCode": "male"})),
         ("application/json", fhirpath("replace", "Patient.gender", value={"valueCode": "male"})),
+        ("application/json", REPLACE),
+        ("application/json", {"gender": "male"}),
     ],
 )
 def test_a_patch_makes_the_next_version(client, stored, content_type, body):

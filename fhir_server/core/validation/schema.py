@@ -13,6 +13,7 @@ from fhir_server.core.validation import reference_text
 from fhir_server.core.validation.invariant import Invariants
 from fhir_server.core.validation.primitive import PRIMITIVES
 from fhir_server.core.validation.type_rules import (
+    MAX_ITEMS,
     RESOURCE,
     ElementRule,
     Property,
@@ -136,7 +137,7 @@ class _Build:
             item = self._value(element, type_name, is_bare)
         if item is None or not element.is_list:
             return item
-        return {"type": "array", "minItems": 1, "items": item}
+        return {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": item}
 
     def _value(self, element: ElementRule, type_name: str, is_bare: bool) -> Schema | None:
         if type_name in PRIMITIVES:
@@ -228,7 +229,12 @@ class _Build:
                     properties[property_.json_name] = found
         if has_extensions:
             flat = self._defined("flat-Extension", lambda: self._extension(has_extensions=False))
-            properties["extension"] = {"type": "array", "minItems": 1, "items": flat}
+            properties["extension"] = {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_ITEMS,
+                "items": flat,
+            }
         return {
             "type": "object",
             "properties": properties,

@@ -12,6 +12,9 @@ from fhir_server.core.validation.primitive import PRIMITIVES
 # The inline types of elements that hold a whole resource.
 RESOURCE = "Resource"
 
+# A list that is longer is no list a person or device made. Code systems have long ones.
+MAX_ITEMS = 50_000
+
 
 class ElementRule(NamedTuple):
     """One element: `minimum` is 0 or 1, `is_simple` a Quantity without a comparator.

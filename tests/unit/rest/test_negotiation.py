@@ -95,7 +95,9 @@ def test_who_takes_anything_is_answered_in_the_format_of_the_body(accept, expect
 )
 def test_json_and_xml_are_read(content_type, expected):
     assert body_media_type(content_type) == expected
-    assert patch_media_type(content_type) == expected
+    # Of a patch the plain name says only that it is JSON.
+    is_plain = content_type.startswith("application/json")
+    assert patch_media_type(content_type) == ("application/json" if is_plain else expected)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from fhir_server import errors
 from fhir_server.interactions import capabilities
 from fhir_server.rest import error_handler, routes
 from fhir_server.rest.dispatch import FhirDispatch
+from fhir_server.rest.operation_routes import OPERATIONS
 
 
 def every_error(base=errors.FhirError):
@@ -15,10 +16,19 @@ def every_error(base=errors.FhirError):
 
 
 def test_every_route_is_claimed_and_every_claim_routed():
-    routed = {route.interaction for route in routes.FHIR_ROUTES}
+    routed = {route.interaction for route in routes.INTERACTION_ROUTES}
     claimed = {*capabilities.OF_TYPES, *capabilities.OF_SYSTEM, "capabilities"}
-    # One route takes both kinds of Bundle.
-    assert routed | {"batch"} == claimed
+    # One route takes both kinds of Bundle; compartments are claimed by their definitions.
+    assert routed | {"batch"} == claimed | {"search-compartment"}
+
+
+def test_every_operation_is_routed_and_is_posted_where_it_changes_something():
+    routed = {(route.interaction, route.method) for route in routes.FHIR_ROUTES}
+    for operation in OPERATIONS:
+        for level in operation.levels:
+            name = f"{operation.name}-{level}"
+            assert (name, "POST") in routed
+            assert ((name, "GET") in routed) is not operation.affects_state
 
 
 @pytest.mark.parametrize("error", [e for e in every_error() if e is not errors.Gone])

@@ -442,4 +442,24 @@ def test_what_nests_too_deep_is_refused_and_not_followed(validator):
 
 
 def test_a_flood_of_faults_is_cut_short(validator):
-    assert len(validator.check({"resourceType": "Patient", "name": [None] * 100_000})) == 500
+    assert len(validator.check({"resourceType": "Patient", "name": [None] * 50_000})) == 500
+
+
+@pytest.mark.parametrize(
+    ("resource_type", "name", "item"),
+    [
+        ("Patient", "name", {"family": "x"}),
+        ("Patient", "extension", {"url": "http://x", "valueString": "x"}),
+        ("Patient", "contained", {"resourceType": "Patient", "id": "x"}),
+        ("Patient", "contact", None),
+        ("Bundle", "entry", {"resource": {"resourceType": "Patient"}}),
+    ],
+)
+def test_a_list_of_a_hundred_thousand_is_refused_without_a_look_at_its_items(
+    validator, resource_type, name, item
+):
+    resource = {"resourceType": resource_type, name: [item] * 100_000}
+    if resource_type == "Bundle":
+        resource["type"] = "collection"
+    (issue,) = validator.check(resource)
+    assert (issue.code, issue.expression) == ("too-long", f"{resource_type}.{name}")

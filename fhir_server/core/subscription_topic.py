@@ -1,0 +1,148 @@
+"""SubscriptionTopics: which changes are events, and by what a subscriber may narrow them.
+
+Shipped as data in the shape of R5's resource, for R4 has none of its own.
+https://hl7.org/fhir/R5/subscriptiontopic.html
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fhir_server.core import query_string
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.match import Indexed, Resolve, matches
+from fhir_server.core.search.query import AnyOf, Chain, Criterion, Has
+from fhir_server.core.version import Version
+from fhir_server.errors import InvalidSearch
+
+ReadCriteria = Callable[[str, query_string.Params], tuple[Criterion, ...]]
+
+_INTERACTIONS = frozenset({"create", "update", "delete"})
+_RESULTS = {"test-passes": True, "test-fails": False}
+
+
+class Change(NamedTuple):
+    """A committed version and the state before it. A state that is not there is None."""
+
+    version: Version
+    current: Indexed | None
+    previous: Indexed | None
+
+    @property
+    def subject(self) -> Indexed | None:
+        """What a filter is about: the new state, or what was deleted."""
+        return self.current or self.previous
+
+
+class Trigger(NamedTuple):
+    """One kind of change that is an event.
+
+    `previous` and `current` are about the two states, None asks nothing. `is_both` wants
+    both of them, otherwise either does. A state that is not there is as `of_create` and
+    `of_delete` say.
+    """
+
+    resource_type: str
+    interactions: frozenset[str]
+    current: tuple[Criterion, ...] | None = None
+    previous: tuple[Criterion, ...] | None = None
+    is_both: bool = False
+    of_create: bool = True
+    of_delete: bool = True
+
+    def is_pulled(self, change: Change, resolve: Resolve) -> bool:
+        """Whether `change` is such an event."""
+        if (
+            change.version.key.resource_type != self.resource_type
+            or change.version.interaction not in self.interactions
+        ):
+            return False
+        asked = [
+            (criteria, state, otherwise)
+            for criteria, state, otherwise in (
+                (self.previous, change.previous, self.of_create),
+                (self.current, change.current, self.of_delete),
+            )
+            if criteria is not None
+        ]
+        results = (
+            otherwise if state is None else matches(*state, criteria, resolve)
+            for criteria, state, otherwise in asked
+        )
+        return not asked or (all(results) if self.is_both else any(results))
+
+
+class Topic(NamedTuple):
+    """A topic by its canonical `url`. `filters` are the parameters it may be filtered by."""
+
+    url: str
+    title: str
+    triggers: tuple[Trigger, ...]
+    filters: Mapping[str, frozenset[str]]
+
+
+def parse(resource: Resource, read_criteria: ReadCriteria) -> Topic:
+    """A topic from its JSON.
+
+    Raises:
+        ValueError: it lacks something, or asks for what this server does not evaluate.
+    """
+    url = resource.get("url")
+    if not isinstance(url, str) or not url:
+        raise ValueError("the topic has no url")
+    if resource.get("eventTrigger"):
+        raise ValueError(f"{url}: eventTrigger is not supported")
+    try:
+        triggers = tuple(_trigger(each, read_criteria) for each in resource["resourceTrigger"])
+        filters: dict[str, frozenset[str]] = {}
+        for each in resource.get("canFilterBy", ()):
+            name = each["resource"]
+            filters[name] = filters.get(name, frozenset()) | {each["filterParameter"]}
+    except InvalidSearch as error:
+        raise ValueError(f"{url}: {error}") from None
+    except KeyError as missing:
+        raise ValueError(f"{url}: {missing.args[0]} is missing") from None
+    if not triggers:
+        raise ValueError(f"{url}: the topic has no trigger")
+    return Topic(url, str(resource.get("title", "")), triggers, filters)
+
+
+def _trigger(found: Mapping[str, Any], read_criteria: ReadCriteria) -> Trigger:
+    resource_type = found["resource"].rpartition("/")[2]
+    if "fhirPathCriteria" in found:
+        raise InvalidSearch("fhirPathCriteria is not supported")
+    interactions = frozenset(found.get("supportedInteraction", ())) or _INTERACTIONS
+    if not interactions <= _INTERACTIONS:
+        raise InvalidSearch("supportedInteraction is create, update or delete")
+    query = found.get("queryCriteria", {})
+
+    def criteria(name: str) -> tuple[Criterion, ...] | None:
+        if name not in query:
+            return None
+        return read_criteria(resource_type, query_string.parse(query[name]))
+
+    def result(name: str) -> bool:
+        if query.get(name, "test-passes") not in _RESULTS:
+            raise InvalidSearch(f"{name} is test-passes or test-fails")
+        return _RESULTS[query.get(name, "test-passes")]
+
+    return Trigger(
+        resource_type,
+        interactions,
+        criteria("current"),
+        criteria("previous"),
+        query.get("requireBoth", False),
+        result("resultForCreate"),
+        result("resultForDelete"),
+    )
+
+
+def chained(criteria: Iterable[Criterion]) -> Sequence[Chain | Has]:
+    """The criteria that ask about other resources, wherever they stand."""
+    found: list[Chain | Has] = []
+    for criterion in criteria:
+        match criterion:
+            case AnyOf(inner):
+                found += chained(inner)
+            case Chain() | Has():
+                found += [criterion, *chained((criterion.criterion,))]
+    return found

@@ -1,0 +1,204 @@
+"""Which Subscriptions listen, at any point of the commit order: followed by the change feed.
+
+A version is matched with what every Subscription asked for when that version was
+committed, whichever process looks at it and however late.
+"""
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from threading import Lock
+from typing import NamedTuple
+
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.subscription import Status, Subscription
+from fhir_server.core.subscription_reader import SubscriptionReader
+from fhir_server.core.version import Version
+from fhir_server.errors import FhirError
+from fhir_server.store.protocol import Outbox
+
+RESOURCE_TYPE = "Subscription"
+
+_log = logging.getLogger(__name__)
+
+
+class State(NamedTuple):
+    """What a Subscription was from `sequence` on.
+
+    `is_verified`: the endpoint has agreed to what is asked for now. `subscription` is None
+    where it is off, deleted or not to be understood.
+    """
+
+    sequence: int
+    status: Status
+    is_verified: bool
+    subscription: Subscription | None
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether changes become events of it.
+
+        They do from the request on, so that none is missed while the endpoint is asked,
+        and while it is in trouble.
+        """
+        if self.subscription is None:
+            return False
+        return self.status in (Status.REQUESTED, Status.ACTIVE) or (
+            self.status is Status.ERROR and self.is_verified
+        )
+
+    @property
+    def is_sent_to(self) -> bool:
+        return self.is_listening and self.is_verified
+
+
+class SubscriptionBook:
+    """Safe from any thread. It knows nothing before the first `catch_up`."""
+
+    def __init__(self, outbox: Outbox, reader: SubscriptionReader) -> None:
+        self._outbox = outbox
+        self._reader = reader
+        self._lock = Lock()
+        self._seen = 0
+        self._states: dict[ResourceKey, list[State]] = {}
+        # By type, then by the ids of which one must be referred to; None is every resource.
+        self._by_type: dict[str, dict[str | None, set[ResourceKey]]] = {}
+        self._listed: dict[ResourceKey, set[tuple[str, str | None]]] = {}
+        self._superseded: set[ResourceKey] = set()
+        self._since: dict[str, int] = {}
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there ever was a Subscription."""
+        return bool(self._states)
+
+    @property
+    def seen(self) -> int:
+        """The sequence up to which all Subscriptions are known."""
+        return self._seen
+
+    def catch_up(self) -> bool:
+        """Read the Subscriptions written since; whether there ever was one.
+
+        Raises:
+            StoreUnavailable: they cannot be read.
+        """
+        newest, versions = self._outbox.changes(self._seen, (RESOURCE_TYPE,))
+        for version in versions:
+            self.apply(version)
+        self._seen = max(self._seen, newest)
+        return self.is_used
+
+    def apply(self, version: Version) -> None:
+        """Take a version of a Subscription in; again is harmless."""
+        with self._lock:
+            states = self._states.setdefault(version.key, [])
+            if states and states[-1].sequence >= version.sequence:
+                return
+            state = self._read(version, states[-1] if states else None)
+            states.append(state)
+            if len(states) > 1 or state.subscription is None:
+                self._superseded.add(version.key)
+            if state.subscription is not None:
+                ids = state.subscription.referred_ids()
+                for resource_type in state.subscription.resource_types:
+                    self._since.setdefault(resource_type, version.sequence)
+                    for each in (None,) if ids is None else ids:
+                        self._list(version.key, resource_type, each)
+
+    def may_want(self, resource_type: str, sequence: int) -> bool:
+        """Whether some Subscription may want such a resource, committed as `sequence`.
+
+        All that was committed before the first Subscription is passed over at the price
+        of this question.
+        """
+        since = self._since.get(resource_type)
+        return since is not None and since <= sequence and resource_type in self._by_type
+
+    def listening(
+        self, resource_type: str, referred: Iterable[str], sequence: int
+    ) -> tuple[Subscription, ...]:
+        """Who may want a resource that refers to these ids, committed as `sequence`."""
+        with self._lock:
+            by_id = self._by_type.get(resource_type, {})
+            keys = set(by_id.get(None, ()))
+            for each in referred:
+                keys |= by_id.get(each, set())
+            found = (self._at(key, sequence) for key in sorted(keys))
+            return tuple(
+                state.subscription
+                for state in found
+                if state is not None and state.is_listening and state.subscription is not None
+            )
+
+    def forget(self, before: int) -> None:
+        """Drop what no version from `before` on can be matched with."""
+        with self._lock:
+            for key in tuple(self._superseded):
+                states = self._states[key]
+                while len(states) > 1 and states[1].sequence < before:
+                    del states[0]
+                if len(states) == 1 and states[0].sequence < before:
+                    self._superseded.discard(key)
+                    if states[0].subscription is None:
+                        self._unlist(key)
+
+    def at(self, key: ResourceKey, sequence: int) -> State | None:
+        """What one Subscription was when `sequence` was committed."""
+        with self._lock:
+            return self._at(key, sequence) if key in self._states else None
+
+    def now(self, key: ResourceKey) -> State | None:
+        """The newest state of one Subscription; None for what is not known."""
+        with self._lock:
+            states = self._states.get(key)
+            return states[-1] if states else None
+
+    def current(self) -> tuple[tuple[ResourceKey, State], ...]:
+        """The newest state of each."""
+        with self._lock:
+            return tuple((key, states[-1]) for key, states in self._states.items())
+
+    def ended(self, when: datetime) -> tuple[ResourceKey, ...]:
+        """Those whose end has come and that are not off yet."""
+        return tuple(
+            key
+            for key, state in self.current()
+            if state.subscription is not None and state.subscription.is_over(when)
+        )
+
+    def _at(self, key: ResourceKey, sequence: int) -> State | None:
+        states = self._states[key]
+        return next((state for state in reversed(states) if state.sequence <= sequence), None)
+
+    def _list(self, key: ResourceKey, resource_type: str, referred: str | None) -> None:
+        self._by_type.setdefault(resource_type, {}).setdefault(referred, set()).add(key)
+        self._listed.setdefault(key, set()).add((resource_type, referred))
+
+    def _unlist(self, key: ResourceKey) -> None:
+        for resource_type, referred in self._listed.pop(key, ()):
+            by_id = self._by_type[resource_type]
+            by_id[referred].discard(key)
+            if not by_id[referred]:
+                del by_id[referred]
+            if not by_id:
+                del self._by_type[resource_type]
+
+    def _read(self, version: Version, before: State | None) -> State:
+        if version.is_deletion:
+            return State(version.sequence, Status.OFF, False, None)
+        try:
+            subscription = self._reader.read(version)
+        except FhirError:
+            # Stored before a rule was, or where validation only warns.
+            _log.warning(
+                "a Subscription cannot be evaluated",
+                extra={"key": str(version.key), "version_id": version.version_id},
+            )
+            return State(version.sequence, Status.ERROR, False, None)
+        status = subscription.status
+        is_verified = status is Status.ACTIVE or (
+            status is Status.ERROR and before is not None and before.is_verified
+        )
+        is_off = status is Status.OFF
+        return State(version.sequence, status, is_verified, None if is_off else subscription)

@@ -1,0 +1,182 @@
+"""A subscription as sinks: its handshakes and its events, each a row of the outbox."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.notification import Event, Standing
+from fhir_server.core.subscription import Status, Subscription
+from fhir_server.core.version import Version
+from fhir_server.errors import DeliveryDeferred, DeliveryRejected
+from fhir_server.outbox import subscription_status
+from fhir_server.outbox.subscription_book import SubscriptionBook
+from fhir_server.outbox.subscription_channel import NotificationChannel, UnreachableError
+from fhir_server.outbox.subscription_route import HANDSHAKE
+from fhir_server.store.protocol import DeliveryState, Outbox
+
+HANDSHAKE_ATTEMPTS = 5
+TROUBLE_AFTER = 3
+"""Failures in a row, in one process, before a Subscription is said to be in error."""
+
+_OFF = "the subscription is off"
+
+
+class Surroundings(NamedTuple):
+    """What the sinks of all subscriptions share. `unreachable` is told of silent endpoints."""
+
+    outbox: Outbox
+    book: SubscriptionBook
+    channel: NotificationChannel
+    base_url: str
+    unreachable: Callable[[str], None]
+
+
+def standing(shared: Surroundings, subscription: Subscription, total: int) -> Standing:
+    """How `subscription` stands, for a notification."""
+    return Standing(
+        subscription.key,
+        subscription.status,
+        subscription.topic,
+        total,
+        base_url=shared.base_url,
+    )
+
+
+class EventSink:
+    """Tells a subscription's events. One thread at a time."""
+
+    def __init__(self, shared: Surroundings, key: ResourceKey) -> None:
+        self._shared = shared
+        self._key = key
+        self._failures = 0
+        self._counted = (0, 0)
+
+    @property
+    def name(self) -> str:
+        return str(self._key)
+
+    @property
+    def batch_size(self) -> int:
+        """As many as its notifications may hold: R4's own hold one."""
+        state = self._shared.book.now(self._key)
+        if state is None or state.subscription is None:
+            return 100
+        channel = state.subscription.channel
+        return 1 if channel.content is None else channel.max_count
+
+    def group(self, version: Version) -> str | None:
+        return None
+
+    def deliver(self, versions: Sequence[Version], idempotency_key: str) -> str:
+        shared = self._shared
+        state = shared.book.now(self._key)
+        # What is asked for may have changed a moment ago: nothing goes where it must not.
+        current = shared.outbox.read(self._key)
+        if state is None or current is None or current.is_deletion:
+            raise DeliveryRejected(_OFF)
+        if state.sequence != current.sequence:
+            shared.book.catch_up()
+            state = shared.book.now(self._key)
+        if state is None or not state.is_listening or state.subscription is None:
+            raise DeliveryRejected(_OFF)
+        if not state.is_verified:
+            raise DeliveryDeferred("the handshake comes first")
+        subscription = state.subscription
+        events = self._numbered(versions)
+        try:
+            receipt = shared.channel.notify(
+                subscription,
+                standing(shared, subscription, shared.outbox.made(self.name)),
+                events,
+                idempotency_key,
+            )
+        except UnreachableError as error:
+            shared.unreachable(subscription.channel.endpoint)
+            self._failed(str(error))
+            raise
+        except DeliveryDeferred as error:
+            self._failed(str(error))
+            raise
+        self._failures = 0
+        if state.status is Status.ERROR:
+            subscription_status.report_recovery(shared.outbox, self._key)
+        return receipt
+
+    def close(self) -> None:
+        """The channel is shared, and closed by whoever owns it."""
+
+    def _numbered(self, versions: Sequence[Version]) -> list[Event]:
+        """Each version with its place among all that the subscription ever was to get."""
+        events: list[Event] = []
+        for version in sorted(versions, key=lambda version: version.sequence):
+            sequence, number = self._counted
+            if version.sequence < sequence:
+                sequence, number = 0, 0
+            number += self._shared.outbox.made(self.name, sequence, version.sequence)
+            self._counted = (version.sequence, number)
+            events.append(Event(number, version))
+        return events
+
+    def _failed(self, reason: str) -> None:
+        self._failures += 1
+        if self._failures >= TROUBLE_AFTER:
+            subscription_status.report_trouble(self._shared.outbox, self._key, reason)
+
+
+class HandshakeSink:
+    """Asks a subscription's endpoint whether it wants the events, and writes the answer."""
+
+    def __init__(self, shared: Surroundings, key: ResourceKey) -> None:
+        self._shared = shared
+        self._key = key
+
+    @property
+    def name(self) -> str:
+        return f"{self._key}{HANDSHAKE}"
+
+    @property
+    def batch_size(self) -> int:
+        return 1
+
+    def group(self, version: Version) -> str | None:
+        return None
+
+    def deliver(self, versions: Sequence[Version], idempotency_key: str) -> str:
+        """One handshake; `versions` is the one that requests it."""
+        shared, (request,) = self._shared, versions
+        current = shared.outbox.read(self._key)
+        if current is None or current.version_id != request.version_id:
+            return "a newer version took its place"
+        shared.book.catch_up()
+        state = shared.book.now(self._key)
+        if state is None or state.subscription is None:
+            reason = "what it asks for cannot be evaluated"
+            subscription_status.answer_request(shared.outbox, request, Status.ERROR, reason)
+            raise DeliveryRejected(reason)
+        subscription = state.subscription
+        try:
+            receipt = shared.channel.handshake(
+                subscription, standing(shared, subscription, shared.outbox.made(str(self._key)))
+            )
+        except DeliveryRejected as error:
+            self._refuse(request, str(error))
+            raise
+        except DeliveryDeferred as error:
+            if self._attempts(request) >= HANDSHAKE_ATTEMPTS:
+                self._refuse(request, str(error))
+                raise DeliveryRejected(str(error)) from None
+            raise
+        subscription_status.answer_request(shared.outbox, request, Status.ACTIVE)
+        return receipt
+
+    def close(self) -> None:
+        """The channel is shared, and closed by whoever owns it."""
+
+    def _refuse(self, request: Version, reason: str) -> None:
+        subscription_status.answer_request(
+            self._shared.outbox, request, Status.ERROR, f"the handshake failed: {reason}"
+        )
+
+    def _attempts(self, request: Version) -> int:
+        sent = self._shared.outbox.list(self.name, (DeliveryState.SENT,), 1_000, 0)
+        return max((each.attempts for each in sent if each.sequence == request.sequence), default=1)

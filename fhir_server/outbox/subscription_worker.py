@@ -1,0 +1,98 @@
+"""Subscriptions: their part of a worker, from the change feed to the notification."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from threading import Event, Thread
+
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.entry import IndexEntries
+from fhir_server.core.subscription_reader import SubscriptionReader
+from fhir_server.core.version import Version
+from fhir_server.outbox.backoff import Backoff
+from fhir_server.outbox.sink_loop import Pace
+from fhir_server.outbox.subscription_book import SubscriptionBook
+from fhir_server.outbox.subscription_channel import NotificationChannel
+from fhir_server.outbox.subscription_lanes import Lanes
+from fhir_server.outbox.subscription_route import SubscriptionRoute
+from fhir_server.outbox.subscription_senders import SubscriptionSenders
+from fhir_server.outbox.subscription_sink import Surroundings
+from fhir_server.store.protocol import Outbox, Routed
+
+# A notification is given 30 seconds at most; a lease is as long as two.
+PACE = Pace(lease=60.0, delivery=Backoff(base=1.0, cap=60.0))
+
+
+class Subscriptions:
+    """Follows the Subscriptions and sends their events. Made once for each process."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        reader: SubscriptionReader,
+        index: Callable[[Resource], IndexEntries],
+        channel: NotificationChannel,
+        now: Callable[[], datetime],
+        *,
+        base_url: str = "",
+        threads: int = 8,
+        pace: Pace = PACE,
+    ) -> None:
+        self._outbox = outbox
+        self._book = SubscriptionBook(outbox, reader)
+        self._route = SubscriptionRoute(self._book, outbox, index)
+        self._channel = channel
+        self._now = now
+        self._base_url = base_url
+        self._threads = threads
+        self._pace = pace
+        self._batch = 0
+        self._senders: SubscriptionSenders | None = None
+
+    def catch_up(self) -> bool:
+        """Learn which Subscriptions there are; whether there ever was one.
+
+        Raises:
+            StoreUnavailable: they cannot be read.
+        """
+        if self._batch:
+            # Not further: a batch whose commit failed is looked at again.
+            self._book.forget(self._batch)
+            self._batch = 0
+        return self._book.catch_up()
+
+    def route(self, version: Version) -> Sequence[Routed]:
+        """The events that `version` is. Versions come in commit order, from one thread."""
+        self._batch = self._batch or version.sequence
+        return self._route(version)
+
+    def start(self, owner: str, chance: Callable[[], float], stopping: Event) -> list[Thread]:
+        """Begin to send; the threads, which end when `stopping` is set."""
+        shared = Surroundings(
+            self._outbox, self._book, self._channel, self._base_url, self._unreachable
+        )
+        self._senders = SubscriptionSenders(
+            shared,
+            Lanes(self._threads),
+            self._threads,
+            now=self._now,
+            owner=owner,
+            pace=self._pace,
+            chance=chance,
+            stopping=stopping,
+        )
+        for thread in self._senders.threads:
+            thread.start()
+        return self._senders.threads
+
+    def nudge(self) -> None:
+        """Something may be due."""
+        if self._senders is not None:
+            self._senders.nudge()
+
+    def close(self) -> None:
+        """Cut what is under way: it ends as deferred."""
+        self._channel.close()
+
+    def _unreachable(self, endpoint: str) -> None:
+        if self._senders is not None:
+            self._senders.unreachable(endpoint)

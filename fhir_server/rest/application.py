@@ -1,0 +1,43 @@
+"""Application: FastAPI, with FHIR's requests led past what only its own routes need.
+
+FHIR's routes answer their own errors and bound their own bodies. FastAPI's middlewares,
+its routing and its stack of open files would be a third of the price of a read.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
+
+from fhir_server.rest import cors, routes
+from fhir_server.rest.dispatch import FhirDispatch
+from fhir_server.rest.draining import Draining
+from fhir_server.rest.request_id import RequestIds
+
+
+class Application(FastAPI):
+    """Serves FHIR below `/fhir`; every request, FHIR's or not, goes through `RequestIds`.
+
+    Web pages of `origins` may call it.
+    """
+
+    def __init__(self, draining: Draining, origins: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__(**settings)
+        self.state.draining = draining
+        self._fhir: FhirDispatch = routes.install(self)
+        self._edge = RequestIds(cors.allow(self._lead, origins), draining)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["app"] = self
+            await self._edge(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _lead(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._fhir.matches(scope)[0] is Match.FULL:
+            await self._fhir.handle(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
