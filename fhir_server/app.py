@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from adapters.national_registry import sink as national_registry
 from adapters.rest_hook.sink import RestHook
 from fhir_server import __version__
+from fhir_server.core.date_range import load_zone
 from fhir_server.core.mapping.catalog import MappingCatalog, compile_catalog
 from fhir_server.core.search.custom import SearchDefinitions
 from fhir_server.core.search.index import Indexer
@@ -31,10 +32,15 @@ from fhir_server.definitions import (
     load,
     read_mapping_files,
     read_mapping_language,
+    read_monitoring_rules,
     read_topics,
 )
 from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.operation import Operations
+from fhir_server.operations.escalate import keep_escalating
+from fhir_server.operations.judge import Judge
+from fhir_server.operations.judged_store import JudgedStore
+from fhir_server.operations.raise_alerts import Alerts
 from fhir_server.outbox.endpoint import OutboundPolicy
 from fhir_server.outbox.sink import Sink
 from fhir_server.outbox.sink_loop import Pace
@@ -154,7 +160,7 @@ def open_components(settings: Settings) -> Components:
     extend = definitions.extension(settings.time_zone).extend
     store = open_store(settings.store, indexer, definitions.parameters, now, extend)
     context = Context(
-        store=store,
+        store=JudgedStore(store, _judge(settings, definitions)) if settings.monitoring else store,
         parameters=definitions.parameters,
         terminology=definitions.terminology,
         validator=SubscriptionChecks(
@@ -182,6 +188,16 @@ def open_components(settings: Settings) -> Components:
         subscriptions=subscription_reader,
     )
     return Components(settings, definitions, mappings, store, context, subscription_reader)
+
+
+def _judge(settings: Settings, definitions: Definitions) -> Judge:
+    zone = load_zone(settings.time_zone)
+    return Judge(
+        read_monitoring_rules(definitions.profile_folders),
+        definitions.parameters,
+        zone,
+        Alerts(definitions.parameters, zone, new_id),
+    )
 
 
 def _subscription_reader(settings: Settings, definitions: Definitions) -> SubscriptionReader:
@@ -231,6 +247,9 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         upkeep = (
             asyncio.create_task(keep_purged(store, now)),
             asyncio.create_task(follow_definitions(store, adopt)),
+            asyncio.create_task(
+                keep_escalating(components.context, settings.alert_escalation_minutes)
+            ),
         )
         try:
             with draining.on_signal():

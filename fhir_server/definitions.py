@@ -17,6 +17,7 @@ from fhir_server.core.compartment import Compartments
 from fhir_server.core.element_types import Element, ElementTypes
 from fhir_server.core.mapping.files import ExampleFiles, MappingFiles
 from fhir_server.core.mapping.language import Language, parse_language
+from fhir_server.core.monitoring.limits import MonitoringRules
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.custom import SearchExtension
 from fhir_server.core.search.derive import derive
@@ -184,6 +185,22 @@ def read_topics(profile_folders: Sequence[Path]) -> list[Resource]:
                 raise ValueError(f"{path} is no SubscriptionTopic with a url")
             found[resource["url"]] = resource
     return list(found.values())
+
+
+def read_monitoring_rules(profile_folders: Sequence[Path]) -> MonitoringRules:
+    """What `monitoring/rules.json` of the last of these folders that has one says.
+
+    Raises:
+        ValueError: it is not what it should be.
+    """
+    for folder in reversed(profile_folders):
+        path = folder / "monitoring" / "rules.json"
+        if path.is_file():
+            try:
+                return msgspec.json.decode(path.read_bytes(), type=MonitoringRules)
+            except msgspec.MsgspecError as error:
+                raise ValueError(f"{path}: {error}") from None
+    return MonitoringRules()
 
 
 def _folders(name: str, extra: Sequence[Path]) -> tuple[Path, ...]:

@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     deliver: bool = True
+    monitoring: bool = True
+    alert_escalation_minutes: float = Field(default=30.0, ge=0)
     drain_seconds: float = Field(default=1.0, ge=0, le=60)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"

@@ -32,7 +32,16 @@ _ENROLMENTS = "device-kit"
 _READINGS = ("ihealth", "iot-hub")
 _START_SECONDS = 60.0
 _DELIVERY_SECONDS = 60.0
-_TYPES = ("Patient", "Device", "DeviceUseStatement", "CarePlan", "Goal", "Observation", "Task")
+_TYPES = (
+    "Patient",
+    "Device",
+    "DeviceUseStatement",
+    "CarePlan",
+    "Goal",
+    "Observation",
+    "DetectedIssue",
+    "Task",
+)
 
 _console = Console()
 _stderr = Console(stderr=True)

@@ -19,6 +19,7 @@ _MEANINGS = {
     "CarePlan": "what a physician asked to be measured",
     "Goal": "the limits that the physician set",
     "Observation": "measurements",
+    "DetectedIssue": "alerts: readings beyond a limit of the plan",
     "Task": "readings held back until a person has looked",
 }
 

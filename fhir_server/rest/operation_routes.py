@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from fhir_server.core import operation_input
 from fhir_server.interactions.operation import Level, Operation, invoke
-from fhir_server.operations import everything, lastn, meta, stats, subscription_status
+from fhir_server.operations import acknowledge, everything, lastn, meta, stats, subscription_status
 from fhir_server.rest import responses
 from fhir_server.rest.dispatch import Endpoint, FhirRoute
 from fhir_server.rest.request import FhirRequest
@@ -36,6 +36,14 @@ OPERATIONS = (
         _HL7 + "Resource-meta-delete",
         meta.meta_delete,
         ("instance",),
+        affects_state=True,
+    ),
+    Operation(
+        "acknowledge",
+        "https://pmp.example/fhir/OperationDefinition/acknowledge",
+        acknowledge.acknowledge,
+        ("instance",),
+        frozenset({"DetectedIssue"}),
         affects_state=True,
     ),
     Operation(

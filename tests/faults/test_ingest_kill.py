@@ -27,6 +27,7 @@ READINGS = int(2_000 * SCALE) // CONNECTIONS * CONNECTIONS
 # What one request carries varies, so that kills meet single payloads and lists.
 SIZES = (1, 1, 2, 5, 25)
 SERIAL = "https://maker.example/serial"
+LIMIT = 120
 
 
 class Server:
@@ -103,6 +104,19 @@ def enrol(url, number):
             "subject": {"reference": f"Patient/patient-{number}"},
             "device": {"reference": f"Device/device-{number}"},
             "timingPeriod": {"start": "2024-01-01"},
+        },
+    )
+    limit = {"value": LIMIT, "system": "http://unitsofmeasure.org", "code": "/min"}
+    pulse = {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]}
+    put(
+        url,
+        {
+            "resourceType": "Goal",
+            "id": f"goal-{number}",
+            "lifecycleStatus": "active",
+            "description": {"text": "Pulse"},
+            "subject": {"reference": f"Patient/patient-{number}"},
+            "target": [{"measure": pulse, "detailQuantity": {**limit, "comparator": "<="}}],
         },
     )
 
@@ -221,9 +235,32 @@ def test_every_acknowledged_reading_is_there_once_after_kills(server):
             (when, value) for device, when, _, value in found if device[-1] == str(number)
         )
         assert [v for _, v in mine] == [p["values"]["beatsPerMinute"] for p in payloads(number)]
+        assert alerts(server.url, number) == beyond(payloads(number))
     server.kill()
     code, said = server.check_store()
     assert code == 0, said
+
+
+def alerts(url, number):
+    """From when to when each alert of a patient is; the last may go on."""
+    found = requests.get(
+        f"{url}/fhir/DetectedIssue?patient=patient-{number}&_count=1000", timeout=30
+    ).json()
+    periods = [entry["resource"]["identifiedPeriod"] for entry in found.get("entry", ())]
+    return sorted((p["start"], p.get("end")) for p in periods)
+
+
+def beyond(of):
+    """From the first reading beyond the limit to the first that is not, each time."""
+    found = []
+    for payload in of:
+        is_beyond = payload["values"]["beatsPerMinute"] > LIMIT
+        moment = payload["time"].replace("+00:00", "Z")
+        if is_beyond and (not found or found[-1][1]):
+            found.append((moment, None))
+        elif not is_beyond and found and not found[-1][1]:
+            found[-1] = (found[-1][0], moment)
+    return found
 
 
 def test_a_payload_of_many_readings_is_stored_whole_or_not_at_all(server):

@@ -24,7 +24,7 @@ from fhir_server.core.search.parameter import (
     Source,
 )
 from fhir_server.core.version import Version, deletion, next_version
-from fhir_server.operations import assignments
+from fhir_server.operations import followed_book
 from fhir_server.operations.assignments import AssignmentLookUp, Assignments
 from fhir_server.store.protocol import Page
 
@@ -214,8 +214,8 @@ TestWhatIsToldIsWhatIsStored = Coherence.TestCase
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(assignments, "_FAR_BEHIND", 3)
-    monkeypatch.setattr(assignments, "_MOST_ENTRIES", 1)
+    monkeypatch.setattr(followed_book, "_FAR_BEHIND", 3)
+    monkeypatch.setattr(followed_book, "_MOST_ENTRIES", 1)
 
 
 def test_the_same_holds_when_the_book_is_full_or_far_behind(small):
