@@ -21,6 +21,7 @@ from pymongo.synchronous.database import Database
 
 from fhir_server.errors import FhirError, StoreUnavailable, VersionConflict
 from fhir_server.store.mongo.definitions import Definitions
+from fhir_server.store.mongo.failures import is_duplicate
 from fhir_server.store.mongo.rows import from_milliseconds, to_milliseconds
 from fhir_server.store.mongo.steps import Document
 from fhir_server.store.mongo.transaction import MongoTransaction
@@ -272,12 +273,9 @@ def _run(tx: MongoTransaction, job: _Job) -> None:
 
 
 def _own_fault(error: Exception) -> Exception:
-    if getattr(error, "code", None) in _DUPLICATE_KEY:
+    if isinstance(error, PyMongoError) and is_duplicate(error):
         return VersionConflict("the change collides with what is stored")
     return error
-
-
-_DUPLICATE_KEY = frozenset({11000, 11001, 65})
 
 
 def _fail(jobs: list[_Job], error: Exception) -> None:

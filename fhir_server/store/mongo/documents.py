@@ -19,7 +19,7 @@ from mongoengine.fields import (
     LongField,
     StringField,
 )
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient, MongoClient, ReadPreference
 from pymongo.errors import CollectionInvalid, ConfigurationError, OperationFailure, PyMongoError
 from pymongo.synchronous.database import Database
 from pymongo.uri_parser import parse_uri
@@ -32,6 +32,8 @@ SCHEMA_VERSION = 1
 
 _ZSTD = {"wiredTiger": {"configString": "block_compressor=zstd"}}
 _WAIT = 5_000
+# Reads end themselves after 5 seconds, a commit after 10: what is silent for longer hangs.
+LONGEST_ANSWER = 10_000
 _NAMESPACE_EXISTS = 48
 _ALIASES = itertools.count()
 _DECLARING = threading.Lock()
@@ -179,7 +181,7 @@ class Connection(NamedTuple):
 
     def open_async(self) -> AsyncMongoClient[Document]:
         """A client of the running event loop; the caller closes it."""
-        return AsyncMongoClient(self.url, **_options())
+        return AsyncMongoClient(self.url, **_options() | {"socketTimeoutMS": LONGEST_ANSWER})
 
     def close(self) -> None:
         mongoengine.disconnect(self.alias)
@@ -201,7 +203,9 @@ def connect(url: str) -> Connection:
         raise ValueError("the store's URL names no database: mongodb://host/name?replicaSet=…")
     alias = f"fhir-server-{next(_ALIASES)}"
     client = mongoengine.connect(name, alias=alias, host=url, **_options())
-    connection = Connection(url, alias, client, client[name])
+    connection = Connection(
+        url, alias, client, client.get_database(name, read_preference=ReadPreference.PRIMARY)
+    )
     try:
         _prepare(connection)
     except PyMongoError as error:
@@ -217,7 +221,9 @@ def _options() -> dict[str, Any]:
     return {
         "serverSelectionTimeoutMS": _WAIT,
         "connectTimeoutMS": _WAIT,
-        "socketTimeoutMS": 60_000,
+        # How soon a node that said it is no primary, or going down, is looked at again.
+        "heartbeatFrequencyMS": 1_000,
+        "socketTimeoutMS": 2 * LONGEST_ANSWER,
         "uuidRepresentation": "standard",
         "tz_aware": True,
         "appname": "fhir-server",

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import OperationFailure
 from pymongo.synchronous.client_session import ClientSession
 from pymongo.synchronous.database import Database
 
 from fhir_server.core.archive import Restored
 from fhir_server.errors import VersionConflict
 from fhir_server.store.mongo.definitions import Definitions
+from fhir_server.store.mongo.failures import is_duplicate
 from fhir_server.store.mongo.rows import to_milliseconds
 from fhir_server.store.mongo.steps import Document, Find, Steps
 from fhir_server.store.mongo.transaction import MongoTransaction
@@ -16,7 +17,6 @@ from fhir_server.store.mongo.transactor import Transactor, take_turn
 from fhir_server.store.protocol import Extent
 
 _PATIENCE = 30.0
-_DUPLICATE_KEY = 11000
 
 
 def extent() -> Steps[Extent]:
@@ -43,7 +43,7 @@ def restore(
             lambda session: _restore(session, database, definitions, restored, delivered), _PATIENCE
         )
     except OperationFailure as error:
-        if _is_duplicate(error):
+        if is_duplicate(error):
             raise VersionConflict("a version is there already") from error
         raise
 
@@ -87,9 +87,3 @@ def _check_order(restored: Sequence[Restored], newest: int, updated: int) -> Non
         if moment < updated:
             raise VersionConflict(f"{version.sequence} of the commit order is older than {newest}")
         newest, updated = version.sequence, moment
-
-
-def _is_duplicate(error: OperationFailure) -> bool:
-    if isinstance(error, BulkWriteError):
-        return any(each["code"] == _DUPLICATE_KEY for each in error.details["writeErrors"])
-    return error.code == _DUPLICATE_KEY

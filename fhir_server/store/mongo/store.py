@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar, cast
 
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -75,13 +75,17 @@ class MongoStore:
         return await self._run(reads.vread(key, version_id))
 
     async def history(self, query: HistoryQuery) -> Page:
-        return await self._run(reads.history(query))
+        return await self._run(reads.history(query), may_be_costly=True)
 
     async def search(self, query: Query) -> Page:
-        return await self._run(search(query))
+        return await self._run(search(query), may_be_costly=True)
 
     async def explain(self, query: Query) -> tuple[str, ...]:
-        return await self._run_blocking(lambda: explain(self._connection.database, query))
+        def work() -> tuple[str, ...]:
+            with translated(may_be_costly=True):
+                return explain(self._connection.database, query)
+
+        return await asyncio.to_thread(work)
 
     async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
         return await self._run(reads.feed(after, limit))
@@ -170,9 +174,9 @@ class MongoStore:
 
         return await asyncio.to_thread(translating)
 
-    async def _run(self, steps: Steps[T]) -> T:
+    async def _run(self, steps: Steps[T], *, may_be_costly: bool = False) -> T:
         database = self._database()
-        with translated():
+        with translated(may_be_costly=may_be_costly):
             try:
                 step = next(steps)
                 while True:
@@ -188,7 +192,10 @@ class MongoStore:
             # A client belongs to the loop that first used it.
             self._client, self._loop = self._connection.open_async(), loop
         return self._client.get_database(
-            self._connection.database.name, read_concern=ReadConcern("majority")
+            self._connection.database.name,
+            # Whatever the URL says: elsewhere one's own write may not have arrived yet.
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
         )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from pymongo import UpdateOne
-from pymongo.errors import PyMongoError
+from pymongo.errors import ExecutionTimeout, PyMongoError
 from pymongo.synchronous.client_session import ClientSession
 from pymongo.synchronous.database import Database
 
@@ -19,6 +19,7 @@ from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import VersionConflict
 from fhir_server.store.mongo import blocking, keys, reads
+from fhir_server.store.mongo.failures import translate
 from fhir_server.store.mongo.rows import MILESTONE, RowBuilder
 from fhir_server.store.mongo.search import search
 from fhir_server.store.mongo.steps import Document, Steps
@@ -67,7 +68,7 @@ class MongoTransaction:
         self._identified: dict[tuple[str, str], list[_Put]] = {}
         self._read: dict[ResourceKey, Version | None] = {}
         self.bytes = 0
-        self.failure: PyMongoError | None = None
+        self.failure: Exception | None = None
 
     @property
     def now(self) -> datetime:
@@ -91,7 +92,11 @@ class MongoTransaction:
 
     def search(self, query: Query) -> Page:
         self.write()
-        return self._run(search(query, self.sequence))
+        try:
+            return self._run(search(query, self.sequence))
+        except ExecutionTimeout as error:
+            self.failure = translate(error, may_be_costly=True)
+            raise
 
     def find(
         self, resource_type: str, identifiers: Iterable[tuple[str | None, str]]

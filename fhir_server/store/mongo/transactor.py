@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from bson.binary import Binary
 from pymongo import ReadPreference, ReturnDocument
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.synchronous.client_session import ClientSession
 from pymongo.synchronous.collection import Collection
@@ -125,20 +125,29 @@ class Transactor:
             try:
                 session.commit_transaction()
                 return
-            except PyMongoError as error:
+            except (ConnectionFailure, OperationFailure) as error:
+                # Only this label says that nothing of it is left. Whatever else comes back
+                # may come after the commit, even an error that would be plain elsewhere:
+                # an interruption while the majority was waited for.
+                if error.has_error_label("TransientTransactionError"):
+                    raise
                 # The same commit may be asked for again: it happens once. Left open, it
                 # could still happen after the caller was told that it did not.
-                if not error.has_error_label("UnknownTransactionCommitResult"):
-                    raise
                 if time.monotonic() > until + _GRACE:
-                    raise
+                    raise StoreUnavailable(
+                        f"MongoDB does not say whether the commit happened: {type(error).__name__}"
+                    ) from error
                 time.sleep(_LONGEST_WAIT)
 
     def _session(self) -> ClientSession:
         session: ClientSession | None = getattr(self._local, "session", None)
         if session is None or session.has_ended:
             session = self._connection.client.start_session()
-            self._beat([session])
+            try:
+                self._beat([session])
+            except PyMongoError:
+                session.end_session()
+                raise
             self._local.session = session
             with self._lock:
                 self._sessions.append(session)
