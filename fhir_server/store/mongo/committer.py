@@ -17,13 +17,12 @@ from typing import Any, NamedTuple
 
 from pymongo.errors import PyMongoError
 from pymongo.synchronous.client_session import ClientSession
-from pymongo.synchronous.database import Database
 
 from fhir_server.errors import FhirError, StoreUnavailable, VersionConflict
 from fhir_server.store.mongo.definitions import Definitions
+from fhir_server.store.mongo.documents import Connection
 from fhir_server.store.mongo.failures import is_duplicate
 from fhir_server.store.mongo.rows import from_milliseconds, to_milliseconds
-from fhir_server.store.mongo.steps import Document
 from fhir_server.store.mongo.transaction import MongoTransaction
 from fhir_server.store.mongo.transactor import Transactor, take_turn
 from fhir_server.store.protocol import CommittedGroup
@@ -87,13 +86,13 @@ class Committer:
 
     def __init__(
         self,
-        database: Database[Document],
+        connection: Connection,
         transactor: Transactor,
         definitions: Definitions,
         clock: Callable[[], datetime],
         limits: GroupLimits,
     ) -> None:
-        self._database = database
+        self._connection = connection
         self._transactor = transactor
         self._definitions = definitions
         self._clock = clock
@@ -233,12 +232,12 @@ class Committer:
 
     def _decide(self, session: ClientSession, jobs: list[_Job]) -> tuple[int, int]:
         """Run decisions and write what they put: how many, and how many versions."""
-        state = self._database["state"]
+        state = self._connection.database["state"]
         before = take_turn(state, "commits", session)
         now = max(to_milliseconds(self._clock()), before["updated"])
-        rows = self._definitions.rows_for(before, self._database, session)
+        rows = self._definitions.rows_for(before, self._connection.database, session)
         tx = MongoTransaction(
-            session, self._database, rows, from_milliseconds(now), before["sequence"]
+            session, self._connection, rows, from_milliseconds(now), before["sequence"]
         )
         done = 0
         for job in jobs:

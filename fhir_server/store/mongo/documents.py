@@ -5,7 +5,6 @@ with pymongo on these collections.
 """
 
 import itertools
-import threading
 from typing import Any, NamedTuple
 
 import mongoengine
@@ -25,6 +24,8 @@ from pymongo.synchronous.database import Database
 from pymongo.uri_parser import parse_uri
 
 from fhir_server.errors import StoreUnavailable, Unsupported
+from fhir_server.store.mongo.indexes import Indexes
+from fhir_server.store.mongo.migration import Migration
 from fhir_server.store.mongo.rows import HOT_PATHS
 from fhir_server.store.mongo.steps import Document
 
@@ -36,7 +37,6 @@ _WAIT = 5_000
 LONGEST_ANSWER = 10_000
 _NAMESPACE_EXISTS = 48
 _ALIASES = itertools.count()
-_DECLARING = threading.Lock()
 
 
 def _hot_indexes() -> list[Document]:
@@ -178,12 +178,15 @@ class Connection(NamedTuple):
     alias: str
     client: MongoClient[Document]
     database: Database[Document]
+    indexes: Indexes
+    migration: Migration
 
     def open_async(self) -> AsyncMongoClient[Document]:
         """A client of the running event loop; the caller closes it."""
         return AsyncMongoClient(self.url, **_options() | {"socketTimeoutMS": LONGEST_ANSWER})
 
     def close(self) -> None:
+        self.migration.close()
         mongoengine.disconnect(self.alias)
 
 
@@ -203,8 +206,19 @@ def connect(url: str) -> Connection:
         raise ValueError("the store's URL names no database: mongodb://host/name?replicaSet=…")
     alias = f"fhir-server-{next(_ALIASES)}"
     client = mongoengine.connect(name, alias=alias, host=url, **_options())
+    indexes = Indexes(_declared_indexes())
     connection = Connection(
-        url, alias, client, client.get_database(name, read_preference=ReadPreference.PRIMARY)
+        url,
+        alias,
+        client,
+        client.get_database(name, read_preference=ReadPreference.PRIMARY),
+        indexes,
+        Migration(
+            lambda: MongoClient(url, **_options() | {"socketTimeoutMS": None}),
+            name,
+            indexes,
+            SCHEMA_VERSION,
+        ),
     )
     try:
         _prepare(connection)
@@ -246,16 +260,20 @@ def _prepare(connection: Connection) -> None:
         name = declared._meta["collection"]
         if name not in existing:
             _create(connection.database, name)
-    # A mongoengine class belongs to one database at a time; its `switch_db` needs a default
-    # connection, which nothing else here wants.
-    with _DECLARING:
-        for declared in _DECLARED:
-            declared._meta["db_alias"] = connection.alias
-            declared._collection = None
-            declared.ensure_indexes()
-            declared._collection = None
+    missing = connection.indexes.look(connection.database)
+    if missing and not state.find_one({"_id": "commits"}):
+        # Nothing is stored yet, so there is nothing to wait for.
+        connection.indexes.build(connection.database, missing)
+        missing = connection.indexes.look(connection.database)
     for name, start in _COUNTERS.items():
         state.update_one({"_id": name}, {"$setOnInsert": start}, upsert=True)
+    state.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}})
+    if missing or connection.indexes.retired(connection.database):
+        connection.migration.start()
+
+
+def _declared_indexes() -> dict[str, list[Document]]:
+    return {each._meta["collection"]: list(each._meta["index_specs"]) for each in _DECLARED}
 
 
 _COUNTERS: dict[str, Document] = {

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from pymongo.errors import OperationFailure
 from pymongo.synchronous.client_session import ClientSession
-from pymongo.synchronous.database import Database
 
 from fhir_server.core.archive import Restored
 from fhir_server.errors import VersionConflict
 from fhir_server.store.mongo.definitions import Definitions
+from fhir_server.store.mongo.documents import Connection
 from fhir_server.store.mongo.failures import is_duplicate
 from fhir_server.store.mongo.rows import to_milliseconds
-from fhir_server.store.mongo.steps import Document, Find, Steps
+from fhir_server.store.mongo.steps import Find, Steps
 from fhir_server.store.mongo.transaction import MongoTransaction
 from fhir_server.store.mongo.transactor import Transactor, take_turn
 from fhir_server.store.protocol import Extent
@@ -27,7 +27,7 @@ def extent() -> Steps[Extent]:
 
 
 def restore(
-    database: Database[Document],
+    connection: Connection,
     transactor: Transactor,
     definitions: Definitions,
     restored: Sequence[Restored],
@@ -40,7 +40,8 @@ def restore(
     """
     try:
         transactor.run(
-            lambda session: _restore(session, database, definitions, restored, delivered), _PATIENCE
+            lambda session: _restore(session, connection, definitions, restored, delivered),
+            _PATIENCE,
         )
     except OperationFailure as error:
         if is_duplicate(error):
@@ -50,17 +51,18 @@ def restore(
 
 def _restore(
     session: ClientSession,
-    database: Database[Document],
+    connection: Connection,
     definitions: Definitions,
     restored: Sequence[Restored],
     delivered: int,
 ) -> None:
+    database = connection.database
     state = database["state"]
     commits = take_turn(state, "commits", session)
     newest, updated = commits["sequence"], commits["updated"]
     _check_order(restored, newest, updated)
     rows = definitions.rows_for(commits, database, session)
-    tx = MongoTransaction(session, database, rows, restored[0].version.last_updated, newest)
+    tx = MongoTransaction(session, connection, rows, restored[0].version.last_updated, newest)
     for version, resource in restored:
         tx.place(version, resource)
     tx.write()

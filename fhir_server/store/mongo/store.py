@@ -25,6 +25,7 @@ from fhir_server.store.mongo.committer import Committer, GroupLimits
 from fhir_server.store.mongo.definitions import Definitions
 from fhir_server.store.mongo.explain import explain
 from fhir_server.store.mongo.failures import translated
+from fhir_server.store.mongo.indexes import Indexes
 from fhir_server.store.mongo.outbox import MongoOutbox
 from fhir_server.store.mongo.purge import purge
 from fhir_server.store.mongo.reindex import reindex
@@ -52,11 +53,9 @@ class MongoStore:
         self._transactor = Transactor(connection)
         self._definitions = Definitions(SearchDefinitions(indexer, parameters), extend)
         self._told = -1
-        self._committer = Committer(
-            connection.database, self._transactor, self._definitions, now, limits
-        )
+        self._committer = Committer(connection, self._transactor, self._definitions, now, limits)
         self.outbox = MongoOutbox(
-            connection.database, self._transactor, now, self._committer.commit_blocking
+            connection, self._transactor, now, self._committer.commit_blocking
         )
         self._client: AsyncMongoClient[Document] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,7 +82,7 @@ class MongoStore:
     async def explain(self, query: Query) -> tuple[str, ...]:
         def work() -> tuple[str, ...]:
             with translated(may_be_costly=True):
-                return explain(self._connection.database, query)
+                return explain(self._connection.database, self._connection.indexes, query)
 
         return await asyncio.to_thread(work)
 
@@ -143,10 +142,9 @@ class MongoStore:
     async def restore(self, versions: Sequence[Version], delivered: int) -> None:
         restored = [archive.parse_body(version) for version in versions]
         if restored:
-            database = self._connection.database
             await self._run_blocking(
                 lambda: restore.restore(
-                    database, self._transactor, self._definitions, restored, delivered
+                    self._connection, self._transactor, self._definitions, restored, delivered
                 )
             )
 
@@ -180,7 +178,7 @@ class MongoStore:
             try:
                 step = next(steps)
                 while True:
-                    step = steps.send(await _answer(step, database))
+                    step = steps.send(await _answer(step, database, self._connection.indexes))
             except StopIteration as finished:
                 return cast(T, finished.value)
 
@@ -199,11 +197,15 @@ class MongoStore:
         )
 
 
-async def _answer(step: Step, database: AsyncDatabase[Document]) -> list[Document]:
+async def _answer(
+    step: Step, database: AsyncDatabase[Document], indexes: Indexes
+) -> list[Document]:
     collection = database[step.collection]
     if isinstance(step, Find):
-        return await collection.find(**blocking.find_arguments(step)).to_list()
-    cursor = await collection.aggregate(list(step.pipeline), **blocking.aggregate_arguments(step))
+        return await collection.find(**blocking.find_arguments(step, indexes)).to_list()
+    cursor = await collection.aggregate(
+        list(step.pipeline), **blocking.aggregate_arguments(step, indexes)
+    )
     return await cursor.to_list()
 
 

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from pymongo import UpdateOne
 from pymongo.errors import ExecutionTimeout, PyMongoError
 from pymongo.synchronous.client_session import ClientSession
-from pymongo.synchronous.database import Database
 
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
@@ -19,6 +18,7 @@ from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import VersionConflict
 from fhir_server.store.mongo import blocking, keys, reads
+from fhir_server.store.mongo.documents import Connection
 from fhir_server.store.mongo.failures import translate
 from fhir_server.store.mongo.rows import MILESTONE, RowBuilder
 from fhir_server.store.mongo.search import search
@@ -51,13 +51,14 @@ class MongoTransaction:
     def __init__(
         self,
         session: ClientSession,
-        database: Database[Document],
+        connection: Connection,
         rows: RowBuilder,
         now: datetime,
         sequence: int,
     ) -> None:
         self._session = session
-        self._database = database
+        self._database = connection.database
+        self._indexes = connection.indexes
         self._rows = rows
         self._now = now
         self._committed = sequence
@@ -243,7 +244,7 @@ class MongoTransaction:
 
     def _run(self, steps: Steps[T]) -> T:
         try:
-            return blocking.run(steps, self._database, self._session)
+            return blocking.run(steps, self._database, self._indexes, self._session)
         except PyMongoError as error:
             # Noted, for a decision might catch it: the transaction is over either way.
             self.failure = error

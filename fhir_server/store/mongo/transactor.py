@@ -23,7 +23,7 @@ from pymongo.write_concern import WriteConcern
 
 from fhir_server.errors import StoreUnavailable
 from fhir_server.store.mongo import failures
-from fhir_server.store.mongo.documents import Connection
+from fhir_server.store.mongo.documents import SCHEMA_VERSION, Connection
 from fhir_server.store.mongo.steps import Document
 
 R = TypeVar("R")
@@ -51,7 +51,8 @@ class Transactor:
         self._connection = connection
         self._registry = connection.database["sessions"]
         self._local = threading.local()
-        self._sessions: list[ClientSession] = []
+        # One from the start: a process that only reads is to be known as well.
+        self._sessions = [connection.client.start_session()]
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._pulse = threading.Thread(target=self._show_life, name="mongo-pulse", daemon=True)
@@ -171,10 +172,9 @@ class Transactor:
             return
 
     def _beat(self, sessions: list[ClientSession]) -> None:
+        life = {"$currentDate": {"at": True}, "$set": {"schema": SCHEMA_VERSION}}
         for session in sessions:
-            self._registry.update_one(
-                {"_id": _id_of(session)}, {"$currentDate": {"at": True}}, upsert=True
-            )
+            self._registry.update_one({"_id": _id_of(session)}, life, upsert=True)
 
     def _end_dead_sessions(self) -> None:
         age = {"$subtract": ["$$NOW", "$at"]}
