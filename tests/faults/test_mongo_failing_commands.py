@@ -161,6 +161,34 @@ def test_a_commit_that_answers_badly_happens_once(url, failing, how):
     run(url, scene)
 
 
+@pytest.mark.parametrize("command", ["insert", "find", "commitTransaction"])
+def test_puts_that_are_written_while_the_next_decision_runs_are_written_once(url, failing, command):
+    def many(name, error=None):
+        def decide(tx):
+            for number in range(150):
+                creating(f"{name}-{number}")(tx)
+            if error:
+                raise error
+
+        return decide
+
+    async def scene(store):
+        refused = VersionConflict("not this one")
+        with failing(command, times=2, **CUT):
+            answers = await asyncio.gather(
+                *(store.commit(many(name)) for name in "ab"),
+                store.commit(many("refused", refused)),
+                *(store.commit(many(name)) for name in "cd"),
+                return_exceptions=True,
+            )
+        assert answers == [None, None, refused, None, None]
+        stored = [v.key.resource_id for v in await store.changes(0, 1_000)]
+        wanted = [f"{name}-{number}" for name in "abcd" for number in range(150)]
+        assert stored == ["first", *wanted]
+
+    run(url, scene)
+
+
 def test_a_commit_that_is_silent_happens_once(url, failing, monkeypatch):
     monkeypatch.setattr(documents, "LONGEST_ANSWER", 200)
 

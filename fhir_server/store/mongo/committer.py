@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -102,6 +102,7 @@ class Committer:
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
+        self._writer = ThreadPoolExecutor(1, "mongo-writer")
         self._thread = threading.Thread(target=self._work, name="mongo-committer", daemon=True)
         self._thread.start()
 
@@ -147,6 +148,7 @@ class Committer:
             self._is_closed = True
             self._changed.notify()
         self._thread.join()
+        self._writer.shutdown()
 
     def _work(self) -> None:
         while jobs := self._take():
@@ -240,15 +242,19 @@ class Committer:
             session, self._connection, rows, from_milliseconds(now), before["sequence"]
         )
         done = 0
-        for job in jobs:
-            if len(tx) >= self._limits.puts or tx.bytes >= self._limits.bytes:
-                break
-            _run(tx, job)
-            done += 1
-        if not len(tx):
-            session.abort_transaction()
-            return done, 0
-        tx.write()
+        try:
+            for job in jobs:
+                if len(tx) >= self._limits.puts or tx.bytes >= self._limits.bytes:
+                    break
+                tx.write_ahead(self._writer)
+                _run(tx, job)
+                done += 1
+            if not len(tx):
+                session.abort_transaction()
+                return done, 0
+            tx.write()
+        finally:
+            tx.stand_still()
         state.update_one(
             {"_id": "commits"},
             {"$set": {"sequence": tx.sequence, "updated": now}},

@@ -1,10 +1,12 @@
 """MongoTransaction: what one group of decisions sees and puts, in commit order.
 
-MongoDB has no savepoints, so puts are gathered here and written at the end; what a later
-decision must see of them is answered from memory, and only a search writes them early.
+MongoDB has no savepoints, so puts are gathered here; what a later decision must see of
+them is answered from memory. Those of finished decisions are written while the next one
+runs, the last ones at the end, and only a search writes those of its own decision.
 """
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future, wait
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -29,6 +31,8 @@ T = TypeVar("T")
 
 _IDENTIFIER = "identifier" + keys.SEPARATOR
 _AT_ONCE = 1_000
+# Below that a command costs more than the wait for it.
+_WORTH_WRITING = 100
 
 
 class _Put:
@@ -68,6 +72,7 @@ class MongoTransaction:
         self._latest: dict[ResourceKey, list[_Put]] = {}
         self._identified: dict[tuple[str, str], list[_Put]] = {}
         self._read: dict[ResourceKey, Version | None] = {}
+        self._ahead: Future[None] | None = None
         self.bytes = 0
         self.failure: Exception | None = None
 
@@ -188,7 +193,35 @@ class MongoTransaction:
 
     def write(self) -> None:
         """Write what was put and is not written yet, all at once."""
+        self._catch_up()
         waiting = self._puts[self._written :]
+        self._written = len(self._puts)
+        self._write(waiting)
+
+    def write_ahead(self, writer: Executor) -> None:
+        """Begin to write what finished decisions have put, while the next one runs.
+
+        `writer` has one thread. From here on only a search could undo what is written, so
+        a decision that fails still takes nothing of the others with it.
+        """
+        waiting = self._puts[self._written :]
+        if len(waiting) < _WORTH_WRITING or (self._ahead and not self._ahead.done()):
+            return
+        self._catch_up()
+        self._written = len(self._puts)
+        self._ahead = writer.submit(self._write, waiting)
+
+    def stand_still(self) -> None:
+        """Wait for what is being written, whatever becomes of it: the session is in use."""
+        if self._ahead is not None:
+            wait([self._ahead])
+
+    def _catch_up(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.result()
+
+    def _write(self, waiting: Sequence[_Put]) -> None:
         if not waiting:
             return
         first = waiting[0].version.sequence
@@ -203,7 +236,6 @@ class MongoTransaction:
         if superseding:
             versions.bulk_write(superseding, ordered=False, session=self._session)
         versions.insert_many([put.document for put in waiting], session=self._session)
-        self._written = len(self._puts)
 
     def _check_succession(self, version: Version) -> int:
         """The sequence of the version before `version`; 0 for a first one."""
@@ -244,6 +276,7 @@ class MongoTransaction:
 
     def _run(self, steps: Steps[T]) -> T:
         try:
+            self._catch_up()
             return blocking.run(steps, self._database, self._indexes, self._session)
         except PyMongoError as error:
             # Noted, for a decision might catch it: the transaction is over either way.
