@@ -238,9 +238,7 @@ class Committer:
         before = take_turn(state, "commits", session)
         now = max(to_milliseconds(self._clock()), before["updated"])
         rows = self._definitions.rows_for(before, self._connection.database, session)
-        tx = MongoTransaction(
-            session, self._connection, rows, from_milliseconds(now), before["sequence"]
-        )
+        tx = MongoTransaction(session, self._connection, rows, from_milliseconds(now), before)
         done = 0
         try:
             for job in jobs:

@@ -25,11 +25,11 @@ from pymongo.uri_parser import parse_uri
 
 from fhir_server.errors import StoreUnavailable, Unsupported
 from fhir_server.store.mongo.indexes import Indexes
-from fhir_server.store.mongo.migration import Migration
+from fhir_server.store.mongo.migration import Migration, is_owned
 from fhir_server.store.mongo.rows import HOT_PATHS
 from fhir_server.store.mongo.steps import Document
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _ZSTD = {"wiredTiger": {"configString": "block_compressor=zstd"}}
 _WAIT = 5_000
@@ -77,6 +77,7 @@ class StoredVersion(mongoengine.DynamicDocument):  # type: ignore[misc]
     interaction = StringField(db_field="i", choices=("c", "u", "d"), required=True)
     body = BinaryField(db_field="b")
     milestone = LongField(db_field="m")  # `last_updated` of every so many
+    owner = StringField(db_field="p", required=True)  # of what `owners.py` says
     index_keys = ListField(StringField(), db_field="x")
     dates = ListField(DictField(), db_field="d")
     amounts = ListField(DictField(), db_field="q")
@@ -180,6 +181,8 @@ class Connection(NamedTuple):
     database: Database[Document]
     indexes: Indexes
     migration: Migration
+    is_sharded: bool
+    """Whether the server is a router, so that `versions` may be spread over shards."""
 
     def open_async(self) -> AsyncMongoClient[Document]:
         """A client of the running event loop; the caller closes it."""
@@ -206,8 +209,32 @@ def connect(url: str) -> Connection:
         raise ValueError("the store's URL names no database: mongodb://host/name?replicaSet=…")
     alias = f"fhir-server-{next(_ALIASES)}"
     client = mongoengine.connect(name, alias=alias, host=url, **_options())
-    indexes = Indexes(_declared_indexes())
-    connection = Connection(
+    try:
+        connection = _connection(url, name, alias, client)
+    except PyMongoError as error:
+        mongoengine.disconnect(alias)
+        raise StoreUnavailable(f"MongoDB: {type(error).__name__}") from error
+    except BaseException:
+        mongoengine.disconnect(alias)
+        raise
+    try:
+        _prepare(connection)
+    except PyMongoError as error:
+        connection.close()
+        raise StoreUnavailable(f"MongoDB: {type(error).__name__}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connection(url: str, name: str, alias: str, client: MongoClient[Document]) -> Connection:
+    hello = client.admin.command("hello")
+    is_sharded = hello.get("msg") == "isdbgrid"
+    if "setName" not in hello and not is_sharded:
+        raise StoreUnavailable("MongoDB must be a replica set; one node is enough")
+    indexes = Indexes(_declared_indexes(is_sharded=is_sharded))
+    return Connection(
         url,
         alias,
         client,
@@ -219,16 +246,8 @@ def connect(url: str) -> Connection:
             indexes,
             SCHEMA_VERSION,
         ),
+        is_sharded,
     )
-    try:
-        _prepare(connection)
-    except PyMongoError as error:
-        connection.close()
-        raise StoreUnavailable(f"MongoDB: {type(error).__name__}") from error
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _options() -> dict[str, Any]:
@@ -245,9 +264,6 @@ def _options() -> dict[str, Any]:
 
 
 def _prepare(connection: Connection) -> None:
-    hello = connection.client.admin.command("hello")
-    if "setName" not in hello and hello.get("msg") != "isdbgrid":
-        raise StoreUnavailable("MongoDB must be a replica set; one node is enough")
     state = connection.database["state"]
     schema = state.find_one({"_id": "schema"})
     if schema and schema["version"] > SCHEMA_VERSION:
@@ -268,17 +284,25 @@ def _prepare(connection: Connection) -> None:
     for name, start in _COUNTERS.items():
         state.update_one({"_id": name}, {"$setOnInsert": start}, upsert=True)
     state.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}})
-    if missing or connection.indexes.retired(connection.database):
+    is_old = not is_owned(connection.database)
+    if missing or is_old or connection.indexes.retired(connection.database):
         connection.migration.start()
 
 
-def _declared_indexes() -> dict[str, list[Document]]:
-    return {each._meta["collection"]: list(each._meta["index_specs"]) for each in _DECLARED}
+def _declared_indexes(*, is_sharded: bool) -> dict[str, list[Document]]:
+    declared = {each._meta["collection"]: list(each._meta["index_specs"]) for each in _DECLARED}
+    if is_sharded:
+        # What is not led by the shard key cannot be unique; `transaction.py` looks instead.
+        declared["versions"] = [
+            {**index, "unique": False} if index["name"] == "resource" else index
+            for index in declared["versions"]
+        ]
+    return declared
 
 
 _COUNTERS: dict[str, Document] = {
     "schema": {"version": SCHEMA_VERSION},
-    "commits": {"sequence": 0, "updated": 0, "purged": 0, "turns": 0},
+    "commits": {"sequence": 0, "updated": 0, "purged": 0, "turns": 0, "owned": True},
     "outbox": {"position": 0, "deliveries": 0, "turns": 0},
 }
 

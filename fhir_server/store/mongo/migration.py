@@ -6,18 +6,22 @@ need goes when the last of them is gone.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
-from pymongo import MongoClient
+from pymongo import MongoClient, UpdateOne
 from pymongo.errors import PyMongoError
 from pymongo.synchronous.database import Database
 
+from fhir_server.store.mongo import owners
 from fhir_server.store.mongo.indexes import Indexes
-from fhir_server.store.mongo.steps import Document
+from fhir_server.store.mongo.steps import DURABLE, Document
 
 _log = logging.getLogger(__name__)
 
 _AGAIN = 1.0
+_AT_ONCE = 1_000
+_TELL_AFTER = 10.0
 _LONGEST = 60.0
 # Behind the silence that ends a process's sessions, so that one which only hung is waited for.
 _GONE_AFTER = 10_000
@@ -87,14 +91,48 @@ class Migration:
                 return False
             _log.info("indexes are built: %s", names)
         retired = self._indexes.retired(database)
-        if not retired:
+        if not retired and is_owned(database):
             return True
         if has_older_processes(database, self._schema):
             return False
         for collection, name in retired:
             database[collection].drop_index(name)
             _log.info("dropped the index %s.%s: its definition has changed", collection, name)
-        return True
+        self._own(database)
+        return not self._closing.is_set()
+
+    def _own(self, database: Database[Document]) -> None:
+        """Say of each version who owns it; versions of this release say so themselves."""
+        versions = database["versions"].with_options(write_concern=DURABLE)
+        position, told = 0, time.monotonic()
+        while not self._closing.is_set():
+            lacking = {"_id": {"$gt": position}, owners.FIELD: None}
+            fields = {"k": 1, "x": 1}
+            found = list(versions.find(lacking, fields, hint="_id_").sort("_id", 1).limit(_AT_ONCE))
+            if not found:
+                state = database["state"].with_options(write_concern=DURABLE)
+                state.update_one({"_id": "commits"}, {"$set": {"owned": True}})
+                return
+            versions.bulk_write(
+                [
+                    UpdateOne(
+                        {"_id": each["_id"], owners.FIELD: None},
+                        {"$set": {owners.FIELD: owners.owner(each["k"], each["x"])}},
+                    )
+                    for each in found
+                ],
+                ordered=False,
+            )
+            position = found[-1]["_id"]
+            if time.monotonic() - told > _TELL_AFTER:
+                told = time.monotonic()
+                _log.info("saying who owns each version: up to %d of the commit order", position)
+
+
+def is_owned(database: Database[Document]) -> bool:
+    """Whether every version says its owner."""
+    commits = database["state"].find_one({"_id": "commits"}, {"owned": 1})
+    return commits is not None and bool(commits.get("owned"))
 
 
 def has_older_processes(database: Database[Document], schema: int) -> bool:

@@ -11,7 +11,7 @@ from pymongo import UpdateMany
 from fhir_server.store.mongo import blocking, keys, reads
 from fhir_server.store.mongo.documents import Connection
 from fhir_server.store.mongo.rows import INDEX_FIELDS
-from fhir_server.store.mongo.transactor import DURABLE
+from fhir_server.store.mongo.steps import DURABLE
 
 _AT_ONCE = 1_000
 

@@ -62,7 +62,7 @@ def _restore(
     newest, updated = commits["sequence"], commits["updated"]
     _check_order(restored, newest, updated)
     rows = definitions.rows_for(commits, database, session)
-    tx = MongoTransaction(session, connection, rows, restored[0].version.last_updated, newest)
+    tx = MongoTransaction(session, connection, rows, restored[0].version.last_updated, commits)
     for version, resource in restored:
         tx.place(version, resource)
     tx.write()

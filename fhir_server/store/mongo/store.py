@@ -30,8 +30,8 @@ from fhir_server.store.mongo.outbox import MongoOutbox
 from fhir_server.store.mongo.purge import purge
 from fhir_server.store.mongo.reindex import reindex
 from fhir_server.store.mongo.search import search
-from fhir_server.store.mongo.steps import Document, Find, Step, Steps
-from fhir_server.store.mongo.transactor import DURABLE, Transactor
+from fhir_server.store.mongo.steps import DURABLE, Document, Find, Step, Steps
+from fhir_server.store.mongo.transactor import Transactor
 from fhir_server.store.protocol import CommittedGroup, Decision, Extend, Extent, HistoryQuery, Page
 
 T = TypeVar("T")
@@ -153,7 +153,7 @@ class MongoStore:
         with translated():
             database = self._connection.database
             self._definitions.learn(definitions.read(database))
-            return check(database, self._definitions.rows)
+            return check(database, self._connection.indexes, self._definitions.rows)
 
     async def close(self) -> None:
         if self._is_closed:

@@ -49,7 +49,7 @@ class _Put:
 class MongoTransaction:
     """A group's transaction; `begin` and `drop` bracket each decision.
 
-    `sequence` is the newest committed one.
+    `commits` is the counter of commits as it was taken.
     """
 
     def __init__(
@@ -58,14 +58,16 @@ class MongoTransaction:
         connection: Connection,
         rows: RowBuilder,
         now: datetime,
-        sequence: int,
+        commits: Document,
     ) -> None:
         self._session = session
         self._database = connection.database
         self._indexes = connection.indexes
+        self._is_sharded = connection.is_sharded
         self._rows = rows
         self._now = now
-        self._committed = sequence
+        self._commits = commits
+        self._committed: int = commits["sequence"]
         self._puts: list[_Put] = []
         self._written = 0
         self._begun = 0
@@ -99,7 +101,7 @@ class MongoTransaction:
     def search(self, query: Query) -> Page:
         self.write()
         try:
-            return self._run(search(query, self.sequence))
+            return self._run(search(query, {**self._commits, "sequence": self.sequence}))
         except ExecutionTimeout as error:
             self.failure = translate(error, may_be_costly=True)
             raise
@@ -239,12 +241,17 @@ class MongoTransaction:
 
     def _check_succession(self, version: Version) -> int:
         """The sequence of the version before `version`; 0 for a first one."""
-        if version.version_id == 1:
+        if version.version_id == 1 and not self._is_sharded:
             # Not looked up: the unique index knows, and most versions are first ones.
             if self._latest.get(version.key) or self._read.get(version.key):
                 raise VersionConflict(f"{version.key} exists already")
             return 0
         current = self.read(version.key)
+        if version.version_id == 1:
+            # Over several shards no index is unique but by the owner, which may differ.
+            if current is not None:
+                raise VersionConflict(f"{version.key} exists already")
+            return 0
         if current is None or current.version_id != version.version_id - 1:
             raise VersionConflict(f"{version.key} has another current version")
         return current.sequence

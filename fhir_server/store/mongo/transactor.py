@@ -19,18 +19,15 @@ from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.synchronous.client_session import ClientSession
 from pymongo.synchronous.collection import Collection
-from pymongo.write_concern import WriteConcern
 
 from fhir_server.errors import StoreUnavailable
 from fhir_server.store.mongo import failures
 from fhir_server.store.mongo.documents import SCHEMA_VERSION, Connection
-from fhir_server.store.mongo.steps import Document
+from fhir_server.store.mongo.steps import DURABLE, Document
 
 R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
-
-DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 
 _BEAT = 1.0
 _DEAD_AFTER = 3_000
