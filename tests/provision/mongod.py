@@ -69,6 +69,8 @@ class Mongod:
                 *("--bind_ip", "127.0.0.1", "--port", str(self.port), "--nounixsocket"),
                 *("--replSet", "tests", "--oplogSize", "512", "--wiredTigerCacheSizeGB", "0.5"),
                 *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+                # Lets tests make single commands fail.
+                *("--setParameter", "enableTestCommands=1"),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

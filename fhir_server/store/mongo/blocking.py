@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 from pymongo.synchronous.client_session import ClientSession
 from pymongo.synchronous.database import Database
 
-from fhir_server.store.mongo.steps import Document, Find, Step, Steps
+from fhir_server.store.mongo.indexes import Indexes
+from fhir_server.store.mongo.steps import Aggregate, Document, Find, Step, Steps
 
 R = TypeVar("R")
 
@@ -13,7 +14,12 @@ LONGEST_READ = 5_000
 """What one step may take, in milliseconds."""
 
 
-def run(steps: Steps[R], database: Database[Document], session: ClientSession | None = None) -> R:
+def run(
+    steps: Steps[R],
+    database: Database[Document],
+    indexes: Indexes,
+    session: ClientSession | None = None,
+) -> R:
     """The result of a read, in `session`'s transaction if there is one.
 
     Raises:
@@ -22,25 +28,27 @@ def run(steps: Steps[R], database: Database[Document], session: ClientSession | 
     try:
         step = next(steps)
         while True:
-            step = steps.send(answer(step, database, session))
+            step = steps.send(answer(step, database, indexes, session))
     except StopIteration as finished:
         result: R = finished.value
         return result
 
 
 def answer(
-    step: Step, database: Database[Document], session: ClientSession | None
+    step: Step, database: Database[Document], indexes: Indexes, session: ClientSession | None
 ) -> list[Document]:
     """What one step is sent."""
     collection = database[step.collection]
     if isinstance(step, Find):
-        return list(collection.find(**find_arguments(step), session=session))
+        return list(collection.find(**find_arguments(step, indexes), session=session))
     return list(
-        collection.aggregate(list(step.pipeline), **aggregate_arguments(step), session=session)
+        collection.aggregate(
+            list(step.pipeline), **aggregate_arguments(step, indexes), session=session
+        )
     )
 
 
-def find_arguments(step: Find) -> dict[str, Any]:
+def find_arguments(step: Find, indexes: Indexes) -> dict[str, Any]:
     """How pymongo is told of a `Find`; one batch, so one round trip, where a limit is."""
     arguments: dict[str, Any] = {"filter": step.filter, "max_time_ms": LONGEST_READ}
     if step.projection is not None:
@@ -50,13 +58,13 @@ def find_arguments(step: Find) -> dict[str, Any]:
     if step.limit:
         arguments["limit"] = step.limit
         arguments["batch_size"] = step.limit + 1
-    if step.hint:
-        arguments["hint"] = step.hint
+    if step.hint and (hint := indexes.hint(step.collection, step.hint)):
+        arguments["hint"] = hint
     return arguments
 
 
-def aggregate_arguments(step: Any) -> dict[str, Any]:
+def aggregate_arguments(step: Aggregate, indexes: Indexes) -> dict[str, Any]:
     arguments: dict[str, Any] = {"maxTimeMS": LONGEST_READ, "allowDiskUse": False}
-    if step.hint:
-        arguments["hint"] = step.hint
+    if step.hint and (hint := indexes.hint(step.collection, step.hint)):
+        arguments["hint"] = hint
     return arguments

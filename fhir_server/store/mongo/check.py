@@ -12,6 +12,8 @@ from pymongo.synchronous.database import Database
 from fhir_server.core import resource_json
 from fhir_server.core.version import Version, format_instant
 from fhir_server.errors import FhirError
+from fhir_server.store.mongo import owners
+from fhir_server.store.mongo.indexes import Indexes
 from fhir_server.store.mongo.rows import CURRENT, INDEX_FIELDS, MILESTONE, RowBuilder, to_version
 from fhir_server.store.mongo.steps import Document
 from fhir_server.store.protocol import DeliveryState
@@ -24,14 +26,14 @@ class Check(NamedTuple):
     faults: tuple[str, ...]
 
 
-def check(database: Database[Document], rows: RowBuilder) -> Check:
+def check(database: Database[Document], indexes: Indexes, rows: RowBuilder) -> Check:
     """Look at everything; the store may be in use, what is written meanwhile is left out."""
     state = {found["_id"]: found for found in database["state"].find()}
     newest: int = state["commits"]["sequence"]
     counts = {"versions": newest, "resources": 0, "current": 0}
     faults = [
         *_check_order(database, state["commits"]),
-        *_check_resources(database, rows, newest, counts),
+        *_check_resources(database, indexes, rows, newest, counts),
         *_check_outbox(database, state, counts),
     ]
     return Check(counts, tuple(faults))
@@ -57,10 +59,15 @@ def _check_order(database: Database[Document], commits: Document) -> Iterator[st
 
 
 def _check_resources(
-    database: Database[Document], rows: RowBuilder, newest: int, counts: dict[str, int]
+    database: Database[Document],
+    indexes: Indexes,
+    rows: RowBuilder,
+    newest: int,
+    counts: dict[str, int],
 ) -> Iterator[str]:
     by_key = [("y", 1), ("k", 1), ("v", 1)]
-    every = database["versions"].find({"_id": {"$lte": newest}}).sort(by_key).hint("resource")
+    every = database["versions"].find({"_id": {"$lte": newest}}).sort(by_key)
+    every = every.hint(indexes.required("versions", "resource"))
     for _, versions in groupby(every, key=lambda found: (found["y"], found["k"])):
         counts["resources"] += 1
         before: Document | None = None
@@ -100,6 +107,8 @@ def _check_version(version: Version, found: Document, rows: RowBuilder) -> Itera
         yield "says another id, version or time in its body"
     is_purged = found["s"] < CURRENT and not found.get("e")
     if not is_purged:
+        if found.get(owners.FIELD) != owners.owner(version.key.resource_id, expected["x"]):
+            yield "says another owner than its body"
         for name in INDEX_FIELDS:
             if found.get(name) != expected.get(name):
                 yield f"has other index entries ({name}) than its body gives"

@@ -11,18 +11,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from pymongo.errors import PyMongoError
 from pymongo.synchronous.client_session import ClientSession
-from pymongo.synchronous.database import Database
 
 from fhir_server.errors import FhirError, StoreUnavailable, VersionConflict
 from fhir_server.store.mongo.definitions import Definitions
+from fhir_server.store.mongo.documents import Connection
+from fhir_server.store.mongo.failures import is_duplicate
 from fhir_server.store.mongo.rows import from_milliseconds, to_milliseconds
-from fhir_server.store.mongo.steps import Document
 from fhir_server.store.mongo.transaction import MongoTransaction
 from fhir_server.store.mongo.transactor import Transactor, take_turn
 from fhir_server.store.protocol import CommittedGroup
@@ -86,13 +86,13 @@ class Committer:
 
     def __init__(
         self,
-        database: Database[Document],
+        connection: Connection,
         transactor: Transactor,
         definitions: Definitions,
         clock: Callable[[], datetime],
         limits: GroupLimits,
     ) -> None:
-        self._database = database
+        self._connection = connection
         self._transactor = transactor
         self._definitions = definitions
         self._clock = clock
@@ -102,6 +102,7 @@ class Committer:
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
+        self._writer = ThreadPoolExecutor(1, "mongo-writer")
         self._thread = threading.Thread(target=self._work, name="mongo-committer", daemon=True)
         self._thread.start()
 
@@ -147,6 +148,7 @@ class Committer:
             self._is_closed = True
             self._changed.notify()
         self._thread.join()
+        self._writer.shutdown()
 
     def _work(self) -> None:
         while jobs := self._take():
@@ -232,23 +234,25 @@ class Committer:
 
     def _decide(self, session: ClientSession, jobs: list[_Job]) -> tuple[int, int]:
         """Run decisions and write what they put: how many, and how many versions."""
-        state = self._database["state"]
+        state = self._connection.database["state"]
         before = take_turn(state, "commits", session)
         now = max(to_milliseconds(self._clock()), before["updated"])
-        rows = self._definitions.rows_for(before, self._database, session)
-        tx = MongoTransaction(
-            session, self._database, rows, from_milliseconds(now), before["sequence"]
-        )
+        rows = self._definitions.rows_for(before, self._connection.database, session)
+        tx = MongoTransaction(session, self._connection, rows, from_milliseconds(now), before)
         done = 0
-        for job in jobs:
-            if len(tx) >= self._limits.puts or tx.bytes >= self._limits.bytes:
-                break
-            _run(tx, job)
-            done += 1
-        if not len(tx):
-            session.abort_transaction()
-            return done, 0
-        tx.write()
+        try:
+            for job in jobs:
+                if len(tx) >= self._limits.puts or tx.bytes >= self._limits.bytes:
+                    break
+                tx.write_ahead(self._writer)
+                _run(tx, job)
+                done += 1
+            if not len(tx):
+                session.abort_transaction()
+                return done, 0
+            tx.write()
+        finally:
+            tx.stand_still()
         state.update_one(
             {"_id": "commits"},
             {"$set": {"sequence": tx.sequence, "updated": now}},
@@ -272,12 +276,9 @@ def _run(tx: MongoTransaction, job: _Job) -> None:
 
 
 def _own_fault(error: Exception) -> Exception:
-    if getattr(error, "code", None) in _DUPLICATE_KEY:
+    if isinstance(error, PyMongoError) and is_duplicate(error):
         return VersionConflict("the change collides with what is stored")
     return error
-
-
-_DUPLICATE_KEY = frozenset({11000, 11001, 65})
 
 
 def _fail(jobs: list[_Job], error: Exception) -> None:

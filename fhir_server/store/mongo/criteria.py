@@ -21,7 +21,7 @@ from fhir_server.core.search.query import (
     Value,
 )
 from fhir_server.errors import TooCostly
-from fhir_server.store.mongo import comparisons, keys, reads, selectivity
+from fhir_server.store.mongo import comparisons, keys, owners, reads, selectivity
 from fhir_server.store.mongo.clauses import NOTHING, any_of, clause
 from fhir_server.store.mongo.steps import Aggregate, Filter, Find, Steps
 
@@ -34,6 +34,11 @@ class Scope(NamedTuple):
 
     as_of: int
     restriction: Restriction
+    is_owned: bool = False
+    """Whether every version says its owner."""
+
+    def owned_by(self, patients: Sequence[str]) -> Filter:
+        return owners.narrowing(patients) if self.is_owned else {}
 
     def visible(self, resource_type: str) -> Filter:
         """Versions of the type that were current then."""
@@ -61,10 +66,15 @@ def matching(resource_type: str, criteria: Sequence[Criterion], scope: Scope) ->
     """
     conditions: list[Filter] = []
     ranks: list[int] = []
+    owned: Filter = {}
     for criterion in (*criteria, *scope.restrictions(resource_type)):
-        conditions.append((yield from _criterion(criterion, scope)))
+        condition = yield from _criterion(criterion, scope)
+        # Beside the other conditions, where the shards that have it can be told.
+        of_chain = {name: condition.pop(name) for name in (owners.FIELD,) if name in condition}
+        owned = owned or of_chain or scope.owned_by(owners.patients(criterion))
+        conditions.append(condition)
         ranks.append(selectivity.rank(criterion))
-    filter_ = scope.visible(resource_type)
+    filter_ = scope.visible(resource_type) | owned
     best = min(ranks, default=selectivity.UNKNOWN)
     if best < selectivity.UNKNOWN:
         driver = ranks.index(best)
@@ -113,7 +123,11 @@ def _chain(chain: Chain, scope: Scope) -> Steps[Filter]:
         if source.target in (None, chain.resource_type)
         for document in found
     ]
-    return {"x": {"$in": wanted}} if wanted else NOTHING
+    if not wanted:
+        return NOTHING
+    is_of_patients = chain.resource_type == "Patient" and owners.says_owner(chain.parameter)
+    patients = [document["k"] for document in found] if is_of_patients else ()
+    return {"x": {"$in": wanted}, **scope.owned_by(patients)}
 
 
 def _has(has: Has, scope: Scope) -> Steps[Filter]:

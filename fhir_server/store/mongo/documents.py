@@ -5,7 +5,6 @@ with pymongo on these collections.
 """
 
 import itertools
-import threading
 from typing import Any, NamedTuple
 
 import mongoengine
@@ -19,22 +18,25 @@ from mongoengine.fields import (
     LongField,
     StringField,
 )
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient, MongoClient, ReadPreference
 from pymongo.errors import CollectionInvalid, ConfigurationError, OperationFailure, PyMongoError
 from pymongo.synchronous.database import Database
 from pymongo.uri_parser import parse_uri
 
 from fhir_server.errors import StoreUnavailable, Unsupported
+from fhir_server.store.mongo.indexes import Indexes
+from fhir_server.store.mongo.migration import Migration, is_owned
 from fhir_server.store.mongo.rows import HOT_PATHS
 from fhir_server.store.mongo.steps import Document
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _ZSTD = {"wiredTiger": {"configString": "block_compressor=zstd"}}
 _WAIT = 5_000
+# Reads end themselves after 5 seconds, a commit after 10: what is silent for longer hangs.
+LONGEST_ANSWER = 10_000
 _NAMESPACE_EXISTS = 48
 _ALIASES = itertools.count()
-_DECLARING = threading.Lock()
 
 
 def _hot_indexes() -> list[Document]:
@@ -75,6 +77,7 @@ class StoredVersion(mongoengine.DynamicDocument):  # type: ignore[misc]
     interaction = StringField(db_field="i", choices=("c", "u", "d"), required=True)
     body = BinaryField(db_field="b")
     milestone = LongField(db_field="m")  # `last_updated` of every so many
+    owner = StringField(db_field="p", required=True)  # of what `owners.py` says
     index_keys = ListField(StringField(), db_field="x")
     dates = ListField(DictField(), db_field="d")
     amounts = ListField(DictField(), db_field="q")
@@ -176,12 +179,17 @@ class Connection(NamedTuple):
     alias: str
     client: MongoClient[Document]
     database: Database[Document]
+    indexes: Indexes
+    migration: Migration
+    is_sharded: bool
+    """Whether the server is a router, so that `versions` may be spread over shards."""
 
     def open_async(self) -> AsyncMongoClient[Document]:
         """A client of the running event loop; the caller closes it."""
-        return AsyncMongoClient(self.url, **_options())
+        return AsyncMongoClient(self.url, **_options() | {"socketTimeoutMS": LONGEST_ANSWER})
 
     def close(self) -> None:
+        self.migration.close()
         mongoengine.disconnect(self.alias)
 
 
@@ -201,7 +209,14 @@ def connect(url: str) -> Connection:
         raise ValueError("the store's URL names no database: mongodb://host/name?replicaSet=…")
     alias = f"fhir-server-{next(_ALIASES)}"
     client = mongoengine.connect(name, alias=alias, host=url, **_options())
-    connection = Connection(url, alias, client, client[name])
+    try:
+        connection = _connection(url, name, alias, client)
+    except PyMongoError as error:
+        mongoengine.disconnect(alias)
+        raise StoreUnavailable(f"MongoDB: {type(error).__name__}") from error
+    except BaseException:
+        mongoengine.disconnect(alias)
+        raise
     try:
         _prepare(connection)
     except PyMongoError as error:
@@ -213,11 +228,35 @@ def connect(url: str) -> Connection:
     return connection
 
 
+def _connection(url: str, name: str, alias: str, client: MongoClient[Document]) -> Connection:
+    hello = client.admin.command("hello")
+    is_sharded = hello.get("msg") == "isdbgrid"
+    if "setName" not in hello and not is_sharded:
+        raise StoreUnavailable("MongoDB must be a replica set; one node is enough")
+    indexes = Indexes(_declared_indexes(is_sharded=is_sharded))
+    return Connection(
+        url,
+        alias,
+        client,
+        client.get_database(name, read_preference=ReadPreference.PRIMARY),
+        indexes,
+        Migration(
+            lambda: MongoClient(url, **_options() | {"socketTimeoutMS": None}),
+            name,
+            indexes,
+            SCHEMA_VERSION,
+        ),
+        is_sharded,
+    )
+
+
 def _options() -> dict[str, Any]:
     return {
         "serverSelectionTimeoutMS": _WAIT,
         "connectTimeoutMS": _WAIT,
-        "socketTimeoutMS": 60_000,
+        # How soon a node that said it is no primary, or going down, is looked at again.
+        "heartbeatFrequencyMS": 1_000,
+        "socketTimeoutMS": 2 * LONGEST_ANSWER,
         "uuidRepresentation": "standard",
         "tz_aware": True,
         "appname": "fhir-server",
@@ -225,9 +264,6 @@ def _options() -> dict[str, Any]:
 
 
 def _prepare(connection: Connection) -> None:
-    hello = connection.client.admin.command("hello")
-    if "setName" not in hello and hello.get("msg") != "isdbgrid":
-        raise StoreUnavailable("MongoDB must be a replica set; one node is enough")
     state = connection.database["state"]
     schema = state.find_one({"_id": "schema"})
     if schema and schema["version"] > SCHEMA_VERSION:
@@ -240,21 +276,33 @@ def _prepare(connection: Connection) -> None:
         name = declared._meta["collection"]
         if name not in existing:
             _create(connection.database, name)
-    # A mongoengine class belongs to one database at a time; its `switch_db` needs a default
-    # connection, which nothing else here wants.
-    with _DECLARING:
-        for declared in _DECLARED:
-            declared._meta["db_alias"] = connection.alias
-            declared._collection = None
-            declared.ensure_indexes()
-            declared._collection = None
+    missing = connection.indexes.look(connection.database)
+    if missing and not state.find_one({"_id": "commits"}):
+        # Nothing is stored yet, so there is nothing to wait for.
+        connection.indexes.build(connection.database, missing)
+        missing = connection.indexes.look(connection.database)
     for name, start in _COUNTERS.items():
         state.update_one({"_id": name}, {"$setOnInsert": start}, upsert=True)
+    state.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}})
+    is_old = not is_owned(connection.database)
+    if missing or is_old or connection.indexes.retired(connection.database):
+        connection.migration.start()
+
+
+def _declared_indexes(*, is_sharded: bool) -> dict[str, list[Document]]:
+    declared = {each._meta["collection"]: list(each._meta["index_specs"]) for each in _DECLARED}
+    if is_sharded:
+        # What is not led by the shard key cannot be unique; `transaction.py` looks instead.
+        declared["versions"] = [
+            {**index, "unique": False} if index["name"] == "resource" else index
+            for index in declared["versions"]
+        ]
+    return declared
 
 
 _COUNTERS: dict[str, Document] = {
     "schema": {"version": SCHEMA_VERSION},
-    "commits": {"sequence": 0, "updated": 0, "purged": 0, "turns": 0},
+    "commits": {"sequence": 0, "updated": 0, "purged": 0, "turns": 0, "owned": True},
     "outbox": {"position": 0, "deliveries": 0, "turns": 0},
 }
 

@@ -11,38 +11,40 @@ from pymongo.synchronous.database import Database
 
 from fhir_server.core.search.query import Query
 from fhir_server.store.mongo import blocking
+from fhir_server.store.mongo.indexes import Indexes
 from fhir_server.store.mongo.search import search
 from fhir_server.store.mongo.steps import Document, Find, Step
 from fhir_server.store.protocol import Page
 
 
-def explain(database: Database[Document], query: Query) -> tuple[str, ...]:
+def explain(database: Database[Document], indexes: Indexes, query: Query) -> tuple[str, ...]:
     """How `query` is found, in lines; blocks."""
     lines: list[str] = []
     steps = search(query)
     try:
         step = next(steps)
         while True:
-            lines.append(_explained(step, database))
-            step = steps.send(blocking.answer(step, database, None))
+            lines.append(_explained(step, database, indexes))
+            step = steps.send(blocking.answer(step, database, indexes, None))
     except StopIteration as finished:
         page: Page = finished.value
     lines.append(f"MongoDB: {len(lines)} queries for {len(page.versions)} matches")
     return tuple(lines)
 
 
-def _explained(step: Step, database: Database[Document]) -> str:
+def _explained(step: Step, database: Database[Document], indexes: Indexes) -> str:
+    hint = indexes.hint(step.collection, step.hint) if step.hint else None
     if isinstance(step, Find):
         command: Document = {"find": step.collection, "filter": step.filter}
         optional = {
             "projection": step.projection,
             "sort": dict(step.sort),
             "limit": step.limit,
-            "hint": step.hint,
+            "hint": hint,
         }
     else:
         command = {"aggregate": step.collection, "pipeline": list(step.pipeline), "cursor": {}}
-        optional = {"hint": step.hint}
+        optional = {"hint": hint}
     command |= {name: value for name, value in optional.items() if value}
     found = database.command(
         {"explain": command, "verbosity": "executionStats", "maxTimeMS": blocking.LONGEST_READ}

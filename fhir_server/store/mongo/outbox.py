@@ -10,13 +10,13 @@ from typing import Any, TypeVar, cast
 
 from pymongo.read_concern import ReadConcern
 from pymongo.synchronous.client_session import ClientSession
-from pymongo.synchronous.database import Database
 
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import Version
 from fhir_server.errors import NotFound
 from fhir_server.store.mongo import blocking, reads
 from fhir_server.store.mongo.deliveries import WAITING, due, to_delivery, to_document
+from fhir_server.store.mongo.documents import Connection
 from fhir_server.store.mongo.failures import translated
 from fhir_server.store.mongo.rows import from_milliseconds, to_milliseconds
 from fhir_server.store.mongo.steps import Document, Filter, Steps
@@ -36,11 +36,13 @@ class MongoOutbox:
 
     def __init__(
         self,
-        database: Database[Document],
+        connection: Connection,
         transactor: Transactor,
         clock: Callable[[], datetime],
         commit: Callable[[Decision[Any]], Any],
     ) -> None:
+        database = connection.database
+        self._indexes = connection.indexes
         self._database = database.with_options(read_concern=ReadConcern("majority"))
         self._deliveries = database["deliveries"]
         self._state = database["state"]
@@ -53,7 +55,7 @@ class MongoOutbox:
         with translated():
             outbox = self._database["state"].find_one({"_id": "outbox"}) or {"position": 0}
             position: int = outbox["position"]
-            versions = blocking.run(reads.feed(position, limit), self._database)
+            versions = blocking.run(reads.feed(position, limit), self._database, self._indexes)
         if not versions:
             return 0
         # Outside of the transaction, which may run again: each version is looked at once.
@@ -65,7 +67,7 @@ class MongoOutbox:
     def claim(self, sink: str, owner: str, lease: float, limit: int) -> tuple[Delivery, ...]:
         with translated():
             first = self._database["deliveries"].find_one(
-                due(sink, self._now()), {"_id": 1}, hint="due"
+                due(sink, self._now()), {"_id": 1}, hint=self._hint("due")
             )
         if first is None or limit < 1:
             return ()
@@ -162,12 +164,15 @@ class MongoOutbox:
     def read(self, key: ResourceKey, version_id: int | None = None) -> Version | None:
         steps = reads.read(key) if version_id is None else reads.vread(key, version_id)
         with translated():
-            return blocking.run(steps, self._database)
+            return blocking.run(steps, self._database, self._indexes)
 
     def oldest_due(self) -> datetime | None:
         with translated():
             found = self._database["deliveries"].find_one(
-                {"o": True, "st": {"$in": WAITING}}, {"a": 1}, sort=[("a", 1)], hint="age"
+                {"o": True, "st": {"$in": WAITING}},
+                {"a": 1},
+                sort=[("a", 1)],
+                hint=self._hint("age"),
             )
         return from_milliseconds(found["a"]) if found else None
 
@@ -180,12 +185,14 @@ class MongoOutbox:
         behind: Filter = {"$gt": after} | ({} if up_to is None else {"$lte": up_to})
         with translated():
             return self._database["deliveries"].count_documents(
-                {"n": sink, "q": behind}, hint="version"
+                {"n": sink, "q": behind}, hint=self._hint("version")
             )
 
     def numbered(self, sink: str, first: int, limit: int) -> tuple[Delivery, ...]:
         with translated():
-            found = self._database["deliveries"].find({"n": sink}, {"e": 0}, hint="version")
+            found = self._database["deliveries"].find(
+                {"n": sink}, {"e": 0}, hint=self._hint("version")
+            )
             page = found.sort("q", 1).skip(first - 1).limit(limit) if limit > 0 else ()
             return tuple(map(to_delivery, page))
 
@@ -195,7 +202,7 @@ class MongoOutbox:
             return newest, (yield from reads.changes(after, newest, resource_types))
 
         with translated():
-            return blocking.run(steps(), self._database)
+            return blocking.run(steps(), self._database, self._indexes)
 
     def commit(self, decide: Decision[T]) -> T:
         return cast(T, self._commit(decide))
@@ -239,7 +246,7 @@ class MongoOutbox:
         self._lock(session, sink)
         now = self._now()
         candidates = self._deliveries.find(
-            due(sink, now), {"g": 1}, session=session, hint="due"
+            due(sink, now), {"g": 1}, session=session, hint=self._hint("due")
         ).sort([("t", 1), ("_id", 1)])
         tried: set[str] = set()
         for candidate in candidates.limit(_CANDIDATES):
@@ -271,7 +278,7 @@ class MongoOutbox:
         found_due = list(
             self._deliveries.find(
                 {**due(sink, now), "g": group}, {"q": 1, "y": 1, "k": 1},
-                session=session, hint="group",
+                session=session, hint=self._hint("group"),
             ).sort("q", 1).limit(_CANDIDATES)
         )  # fmt: skip
         by_type: dict[str, list[str]] = {}
@@ -289,7 +296,7 @@ class MongoOutbox:
                 },
                 {"q": 1, "y": 1, "k": 1},
                 session=session,
-                hint="order",
+                hint=self._hint("order"),
             )
             for found in waiting:
                 key = (found["y"], found["k"])
@@ -379,6 +386,9 @@ class MongoOutbox:
         )
         if not locked.matched_count:
             raise OutOfDate
+
+    def _hint(self, index: str) -> str:
+        return self._indexes.required("deliveries", index)
 
     def _now(self) -> int:
         return to_milliseconds(self._clock())

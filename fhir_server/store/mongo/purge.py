@@ -11,7 +11,7 @@ from pymongo import UpdateMany
 from fhir_server.store.mongo import blocking, keys, reads
 from fhir_server.store.mongo.documents import Connection
 from fhir_server.store.mongo.rows import INDEX_FIELDS
-from fhir_server.store.mongo.transactor import DURABLE
+from fhir_server.store.mongo.steps import DURABLE
 
 _AT_ONCE = 1_000
 
@@ -20,15 +20,18 @@ def purge(connection: Connection, older_than: datetime) -> int:
     """Drop the index entries of versions superseded before then; how many versions."""
     database = connection.database
     state = database["state"].with_options(write_concern=DURABLE)
-    newest = blocking.run(reads.commits(), database)["sequence"]
-    horizon = blocking.run(reads.first_at_or_after(older_than, newest), database) - 1
+    newest = blocking.run(reads.commits(), database, connection.indexes)["sequence"]
+    horizon = (
+        blocking.run(reads.first_at_or_after(older_than, newest), database, connection.indexes) - 1
+    )
     # First the horizon, then the entries: a search never misses what it may ask for.
     state.update_one({"_id": "commits"}, {"$max": {"purged": horizon}})
     versions = database["versions"].with_options(write_concern=DURABLE)
     removed = {name: "" for name in (*INDEX_FIELDS, "e") if name != "x"}
     purged = 0
+    superseded = connection.indexes.required("versions", "superseded")
     while True:
-        found = versions.find({"e": True, "s": {"$lte": horizon}}, {"_id": 1}, hint="superseded")
+        found = versions.find({"e": True, "s": {"$lte": horizon}}, {"_id": 1}, hint=superseded)
         ids = [document["_id"] for document in found.limit(_AT_ONCE)]
         if not ids:
             return purged

@@ -18,8 +18,8 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.store.mongo import definitions
 from fhir_server.store.mongo.definitions import Definitions
 from fhir_server.store.mongo.rows import CURRENT, INDEX_FIELDS, RowBuilder
-from fhir_server.store.mongo.steps import Document
-from fhir_server.store.mongo.transactor import DURABLE, Transactor
+from fhir_server.store.mongo.steps import DURABLE, Document
+from fhir_server.store.mongo.transactor import Transactor
 
 # By then every process has looked for new definitions (`store/upkeep.py`) and answered the
 # searches that it had begun.

@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import OperationFailure
 from pymongo.synchronous.client_session import ClientSession
-from pymongo.synchronous.database import Database
 
 from fhir_server.core.archive import Restored
 from fhir_server.errors import VersionConflict
 from fhir_server.store.mongo.definitions import Definitions
+from fhir_server.store.mongo.documents import Connection
+from fhir_server.store.mongo.failures import is_duplicate
 from fhir_server.store.mongo.rows import to_milliseconds
-from fhir_server.store.mongo.steps import Document, Find, Steps
+from fhir_server.store.mongo.steps import Find, Steps
 from fhir_server.store.mongo.transaction import MongoTransaction
 from fhir_server.store.mongo.transactor import Transactor, take_turn
 from fhir_server.store.protocol import Extent
 
 _PATIENCE = 30.0
-_DUPLICATE_KEY = 11000
 
 
 def extent() -> Steps[Extent]:
@@ -27,7 +27,7 @@ def extent() -> Steps[Extent]:
 
 
 def restore(
-    database: Database[Document],
+    connection: Connection,
     transactor: Transactor,
     definitions: Definitions,
     restored: Sequence[Restored],
@@ -40,27 +40,29 @@ def restore(
     """
     try:
         transactor.run(
-            lambda session: _restore(session, database, definitions, restored, delivered), _PATIENCE
+            lambda session: _restore(session, connection, definitions, restored, delivered),
+            _PATIENCE,
         )
     except OperationFailure as error:
-        if _is_duplicate(error):
+        if is_duplicate(error):
             raise VersionConflict("a version is there already") from error
         raise
 
 
 def _restore(
     session: ClientSession,
-    database: Database[Document],
+    connection: Connection,
     definitions: Definitions,
     restored: Sequence[Restored],
     delivered: int,
 ) -> None:
+    database = connection.database
     state = database["state"]
     commits = take_turn(state, "commits", session)
     newest, updated = commits["sequence"], commits["updated"]
     _check_order(restored, newest, updated)
     rows = definitions.rows_for(commits, database, session)
-    tx = MongoTransaction(session, database, rows, restored[0].version.last_updated, newest)
+    tx = MongoTransaction(session, connection, rows, restored[0].version.last_updated, commits)
     for version, resource in restored:
         tx.place(version, resource)
     tx.write()
@@ -87,9 +89,3 @@ def _check_order(restored: Sequence[Restored], newest: int, updated: int) -> Non
         if moment < updated:
             raise VersionConflict(f"{version.sequence} of the commit order is older than {newest}")
         newest, updated = version.sequence, moment
-
-
-def _is_duplicate(error: OperationFailure) -> bool:
-    if isinstance(error, BulkWriteError):
-        return any(each["code"] == _DUPLICATE_KEY for each in error.details["writeErrors"])
-    return error.code == _DUPLICATE_KEY

@@ -16,7 +16,7 @@ from fhir_server.core.search.folding import fold
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.version import Interaction, Version
 from fhir_server.errors import TooLarge
-from fhir_server.store.mongo import keys
+from fhir_server.store.mongo import keys, owners
 from fhir_server.store.mongo.steps import Document
 
 CURRENT = 2**62
@@ -107,9 +107,11 @@ class RowBuilder:
         }
         if version.body is None or resource is None:
             document["x"] = [keys.MARKER]
+            document[owners.FIELD] = version.key.resource_id
             return document
         document["b"] = version.body
         document.update(self.index_fields(version.key.resource_type, resource))
+        document[owners.FIELD] = owners.owner(version.key.resource_id, document["x"])
         if len(version.body) > _LARGEST_DOCUMENT // 8:
             _check_size(version, document)
         return document

@@ -17,23 +17,20 @@ from fhir_server.store.mongo.steps import Aggregate, Document, Filter, Find, Ste
 from fhir_server.store.protocol import Page
 
 
-def search(query: Query, newest: int | None = None) -> Steps[Page]:
-    """One page; `newest` is the newest sequence, where the caller knows it.
+def search(query: Query, known: Document | None = None) -> Steps[Page]:
+    """One page; `known` is what `reads.commits` says, where the caller knows it.
 
     Raises:
         Gone: the index entries of that moment were purged.
         TooCostly: a chain goes through too many resources.
     """
     as_of = query.as_of
-    if newest is None or as_of is not None:
-        state = yield from reads.commits()
-        if as_of is not None and as_of < state["purged"]:
-            raise Gone("the page link has expired: search again")
-        if newest is None:
-            newest = state["sequence"]
-    assert newest is not None
+    state = (yield from reads.commits()) if known is None else known
+    if as_of is not None and as_of < state["purged"]:
+        raise Gone("the page link has expired: search again")
+    newest: int = state["sequence"]
     as_of = newest if as_of is None else min(as_of, newest)
-    scope = Scope(as_of, query.restriction)
+    scope = Scope(as_of, query.restriction, is_owned=bool(state.get("owned")))
     planned = timeline.plan(query)
     filter_: Filter | None = None
     found: list[Document] = []

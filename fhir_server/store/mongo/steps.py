@@ -8,8 +8,11 @@ outbox with the blocking one.
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from pymongo.write_concern import WriteConcern
+
 Document = dict[str, Any]
 Filter = dict[str, Any]
+DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 R = TypeVar("R")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar, cast
 
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -25,12 +25,13 @@ from fhir_server.store.mongo.committer import Committer, GroupLimits
 from fhir_server.store.mongo.definitions import Definitions
 from fhir_server.store.mongo.explain import explain
 from fhir_server.store.mongo.failures import translated
+from fhir_server.store.mongo.indexes import Indexes
 from fhir_server.store.mongo.outbox import MongoOutbox
 from fhir_server.store.mongo.purge import purge
 from fhir_server.store.mongo.reindex import reindex
 from fhir_server.store.mongo.search import search
-from fhir_server.store.mongo.steps import Document, Find, Step, Steps
-from fhir_server.store.mongo.transactor import DURABLE, Transactor
+from fhir_server.store.mongo.steps import DURABLE, Document, Find, Step, Steps
+from fhir_server.store.mongo.transactor import Transactor
 from fhir_server.store.protocol import CommittedGroup, Decision, Extend, Extent, HistoryQuery, Page
 
 T = TypeVar("T")
@@ -52,11 +53,9 @@ class MongoStore:
         self._transactor = Transactor(connection)
         self._definitions = Definitions(SearchDefinitions(indexer, parameters), extend)
         self._told = -1
-        self._committer = Committer(
-            connection.database, self._transactor, self._definitions, now, limits
-        )
+        self._committer = Committer(connection, self._transactor, self._definitions, now, limits)
         self.outbox = MongoOutbox(
-            connection.database, self._transactor, now, self._committer.commit_blocking
+            connection, self._transactor, now, self._committer.commit_blocking
         )
         self._client: AsyncMongoClient[Document] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -75,13 +74,17 @@ class MongoStore:
         return await self._run(reads.vread(key, version_id))
 
     async def history(self, query: HistoryQuery) -> Page:
-        return await self._run(reads.history(query))
+        return await self._run(reads.history(query), may_be_costly=True)
 
     async def search(self, query: Query) -> Page:
-        return await self._run(search(query))
+        return await self._run(search(query), may_be_costly=True)
 
     async def explain(self, query: Query) -> tuple[str, ...]:
-        return await self._run_blocking(lambda: explain(self._connection.database, query))
+        def work() -> tuple[str, ...]:
+            with translated(may_be_costly=True):
+                return explain(self._connection.database, self._connection.indexes, query)
+
+        return await asyncio.to_thread(work)
 
     async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
         return await self._run(reads.feed(after, limit))
@@ -139,10 +142,9 @@ class MongoStore:
     async def restore(self, versions: Sequence[Version], delivered: int) -> None:
         restored = [archive.parse_body(version) for version in versions]
         if restored:
-            database = self._connection.database
             await self._run_blocking(
                 lambda: restore.restore(
-                    database, self._transactor, self._definitions, restored, delivered
+                    self._connection, self._transactor, self._definitions, restored, delivered
                 )
             )
 
@@ -151,7 +153,7 @@ class MongoStore:
         with translated():
             database = self._connection.database
             self._definitions.learn(definitions.read(database))
-            return check(database, self._definitions.rows)
+            return check(database, self._connection.indexes, self._definitions.rows)
 
     async def close(self) -> None:
         if self._is_closed:
@@ -170,13 +172,13 @@ class MongoStore:
 
         return await asyncio.to_thread(translating)
 
-    async def _run(self, steps: Steps[T]) -> T:
+    async def _run(self, steps: Steps[T], *, may_be_costly: bool = False) -> T:
         database = self._database()
-        with translated():
+        with translated(may_be_costly=may_be_costly):
             try:
                 step = next(steps)
                 while True:
-                    step = steps.send(await _answer(step, database))
+                    step = steps.send(await _answer(step, database, self._connection.indexes))
             except StopIteration as finished:
                 return cast(T, finished.value)
 
@@ -188,15 +190,22 @@ class MongoStore:
             # A client belongs to the loop that first used it.
             self._client, self._loop = self._connection.open_async(), loop
         return self._client.get_database(
-            self._connection.database.name, read_concern=ReadConcern("majority")
+            self._connection.database.name,
+            # Whatever the URL says: elsewhere one's own write may not have arrived yet.
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
         )
 
 
-async def _answer(step: Step, database: AsyncDatabase[Document]) -> list[Document]:
+async def _answer(
+    step: Step, database: AsyncDatabase[Document], indexes: Indexes
+) -> list[Document]:
     collection = database[step.collection]
     if isinstance(step, Find):
-        return await collection.find(**blocking.find_arguments(step)).to_list()
-    cursor = await collection.aggregate(list(step.pipeline), **blocking.aggregate_arguments(step))
+        return await collection.find(**blocking.find_arguments(step, indexes)).to_list()
+    cursor = await collection.aggregate(
+        list(step.pipeline), **blocking.aggregate_arguments(step, indexes)
+    )
     return await cursor.to_list()
 
 

@@ -45,6 +45,8 @@ class Timeline(NamedTuple):
         """The page and one more, each with its `sort0`."""
         start = yield from self._start()
         filter_ = yield from matching(self.path.resource_type, self.rest, scope)
+        if self.path.target == "Patient":
+            filter_ |= scope.owned_by(self.ids)
         # The timeline finds them; the marker that finds all of a type would only compete.
         filter_["$and"] = [part for part in filter_["$and"] if part != {"x": keys.MARKER}]
         if self.date is not None:

@@ -1,17 +1,18 @@
 """MongoTransaction: what one group of decisions sees and puts, in commit order.
 
-MongoDB has no savepoints, so puts are gathered here and written at the end; what a later
-decision must see of them is answered from memory, and only a search writes them early.
+MongoDB has no savepoints, so puts are gathered here; what a later decision must see of
+them is answered from memory. Those of finished decisions are written while the next one
+runs, the last ones at the end, and only a search writes those of its own decision.
 """
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future, wait
 from datetime import datetime
 from typing import Any, TypeVar
 
 from pymongo import UpdateOne
-from pymongo.errors import PyMongoError
+from pymongo.errors import ExecutionTimeout, PyMongoError
 from pymongo.synchronous.client_session import ClientSession
-from pymongo.synchronous.database import Database
 
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
@@ -19,6 +20,8 @@ from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import VersionConflict
 from fhir_server.store.mongo import blocking, keys, reads
+from fhir_server.store.mongo.documents import Connection
+from fhir_server.store.mongo.failures import translate
 from fhir_server.store.mongo.rows import MILESTONE, RowBuilder
 from fhir_server.store.mongo.search import search
 from fhir_server.store.mongo.steps import Document, Steps
@@ -28,6 +31,8 @@ T = TypeVar("T")
 
 _IDENTIFIER = "identifier" + keys.SEPARATOR
 _AT_ONCE = 1_000
+# Below that a command costs more than the wait for it.
+_WORTH_WRITING = 100
 
 
 class _Put:
@@ -44,30 +49,34 @@ class _Put:
 class MongoTransaction:
     """A group's transaction; `begin` and `drop` bracket each decision.
 
-    `sequence` is the newest committed one.
+    `commits` is the counter of commits as it was taken.
     """
 
     def __init__(
         self,
         session: ClientSession,
-        database: Database[Document],
+        connection: Connection,
         rows: RowBuilder,
         now: datetime,
-        sequence: int,
+        commits: Document,
     ) -> None:
         self._session = session
-        self._database = database
+        self._database = connection.database
+        self._indexes = connection.indexes
+        self._is_sharded = connection.is_sharded
         self._rows = rows
         self._now = now
-        self._committed = sequence
+        self._commits = commits
+        self._committed: int = commits["sequence"]
         self._puts: list[_Put] = []
         self._written = 0
         self._begun = 0
         self._latest: dict[ResourceKey, list[_Put]] = {}
         self._identified: dict[tuple[str, str], list[_Put]] = {}
         self._read: dict[ResourceKey, Version | None] = {}
+        self._ahead: Future[None] | None = None
         self.bytes = 0
-        self.failure: PyMongoError | None = None
+        self.failure: Exception | None = None
 
     @property
     def now(self) -> datetime:
@@ -91,7 +100,11 @@ class MongoTransaction:
 
     def search(self, query: Query) -> Page:
         self.write()
-        return self._run(search(query, self.sequence))
+        try:
+            return self._run(search(query, {**self._commits, "sequence": self.sequence}))
+        except ExecutionTimeout as error:
+            self.failure = translate(error, may_be_costly=True)
+            raise
 
     def find(
         self, resource_type: str, identifiers: Iterable[tuple[str | None, str]]
@@ -182,7 +195,35 @@ class MongoTransaction:
 
     def write(self) -> None:
         """Write what was put and is not written yet, all at once."""
+        self._catch_up()
         waiting = self._puts[self._written :]
+        self._written = len(self._puts)
+        self._write(waiting)
+
+    def write_ahead(self, writer: Executor) -> None:
+        """Begin to write what finished decisions have put, while the next one runs.
+
+        `writer` has one thread. From here on only a search could undo what is written, so
+        a decision that fails still takes nothing of the others with it.
+        """
+        waiting = self._puts[self._written :]
+        if len(waiting) < _WORTH_WRITING or (self._ahead and not self._ahead.done()):
+            return
+        self._catch_up()
+        self._written = len(self._puts)
+        self._ahead = writer.submit(self._write, waiting)
+
+    def stand_still(self) -> None:
+        """Wait for what is being written, whatever becomes of it: the session is in use."""
+        if self._ahead is not None:
+            wait([self._ahead])
+
+    def _catch_up(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.result()
+
+    def _write(self, waiting: Sequence[_Put]) -> None:
         if not waiting:
             return
         first = waiting[0].version.sequence
@@ -197,16 +238,20 @@ class MongoTransaction:
         if superseding:
             versions.bulk_write(superseding, ordered=False, session=self._session)
         versions.insert_many([put.document for put in waiting], session=self._session)
-        self._written = len(self._puts)
 
     def _check_succession(self, version: Version) -> int:
         """The sequence of the version before `version`; 0 for a first one."""
-        if version.version_id == 1:
+        if version.version_id == 1 and not self._is_sharded:
             # Not looked up: the unique index knows, and most versions are first ones.
             if self._latest.get(version.key) or self._read.get(version.key):
                 raise VersionConflict(f"{version.key} exists already")
             return 0
         current = self.read(version.key)
+        if version.version_id == 1:
+            # Over several shards no index is unique but by the owner, which may differ.
+            if current is not None:
+                raise VersionConflict(f"{version.key} exists already")
+            return 0
         if current is None or current.version_id != version.version_id - 1:
             raise VersionConflict(f"{version.key} has another current version")
         return current.sequence
@@ -238,7 +283,8 @@ class MongoTransaction:
 
     def _run(self, steps: Steps[T]) -> T:
         try:
-            return blocking.run(steps, self._database, self._session)
+            self._catch_up()
+            return blocking.run(steps, self._database, self._indexes, self._session)
         except PyMongoError as error:
             # Noted, for a decision might catch it: the transaction is over either way.
             self.failure = error

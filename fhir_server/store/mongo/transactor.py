@@ -15,22 +15,19 @@ from typing import TypeVar
 
 from bson.binary import Binary
 from pymongo import ReadPreference, ReturnDocument
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.synchronous.client_session import ClientSession
 from pymongo.synchronous.collection import Collection
-from pymongo.write_concern import WriteConcern
 
 from fhir_server.errors import StoreUnavailable
 from fhir_server.store.mongo import failures
-from fhir_server.store.mongo.documents import Connection
-from fhir_server.store.mongo.steps import Document
+from fhir_server.store.mongo.documents import SCHEMA_VERSION, Connection
+from fhir_server.store.mongo.steps import DURABLE, Document
 
 R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
-
-DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 
 _BEAT = 1.0
 _DEAD_AFTER = 3_000
@@ -51,7 +48,8 @@ class Transactor:
         self._connection = connection
         self._registry = connection.database["sessions"]
         self._local = threading.local()
-        self._sessions: list[ClientSession] = []
+        # One from the start: a process that only reads is to be known as well.
+        self._sessions = [connection.client.start_session()]
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._pulse = threading.Thread(target=self._show_life, name="mongo-pulse", daemon=True)
@@ -125,20 +123,29 @@ class Transactor:
             try:
                 session.commit_transaction()
                 return
-            except PyMongoError as error:
+            except (ConnectionFailure, OperationFailure) as error:
+                # Only this label says that nothing of it is left. Whatever else comes back
+                # may come after the commit, even an error that would be plain elsewhere:
+                # an interruption while the majority was waited for.
+                if error.has_error_label("TransientTransactionError"):
+                    raise
                 # The same commit may be asked for again: it happens once. Left open, it
                 # could still happen after the caller was told that it did not.
-                if not error.has_error_label("UnknownTransactionCommitResult"):
-                    raise
                 if time.monotonic() > until + _GRACE:
-                    raise
+                    raise StoreUnavailable(
+                        f"MongoDB does not say whether the commit happened: {type(error).__name__}"
+                    ) from error
                 time.sleep(_LONGEST_WAIT)
 
     def _session(self) -> ClientSession:
         session: ClientSession | None = getattr(self._local, "session", None)
         if session is None or session.has_ended:
             session = self._connection.client.start_session()
-            self._beat([session])
+            try:
+                self._beat([session])
+            except PyMongoError:
+                session.end_session()
+                raise
             self._local.session = session
             with self._lock:
                 self._sessions.append(session)
@@ -162,10 +169,9 @@ class Transactor:
             return
 
     def _beat(self, sessions: list[ClientSession]) -> None:
+        life = {"$currentDate": {"at": True}, "$set": {"schema": SCHEMA_VERSION}}
         for session in sessions:
-            self._registry.update_one(
-                {"_id": _id_of(session)}, {"$currentDate": {"at": True}}, upsert=True
-            )
+            self._registry.update_one({"_id": _id_of(session)}, life, upsert=True)
 
     def _end_dead_sessions(self) -> None:
         age = {"$subtract": ["$$NOW", "$at"]}
