@@ -4,9 +4,9 @@ The bodies of versions are spliced in as they are stored, never parsed.
 https://hl7.org/fhir/R4/bundle.html
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -52,7 +52,12 @@ def searchset(
     now: datetime,
 ) -> bytes:
     """A page of a search."""
-    return _format("searchset", [_search_entry(base_url, e) for e in entries], links, total, now)
+    # Most of a page is bodies: put together as text, an entry is not made twice.
+    bundle = _bundle("searchset", links, total, now)
+    spliced = b",".join([_search_entry(base_url, entry) for entry in entries])
+    if spliced:
+        return b'%b,"entry":[%b]}' % (resource_json.format(bundle)[:-1], spliced)
+    return resource_json.format(bundle)
 
 
 def history(
@@ -83,6 +88,16 @@ def _format(
     total: int | None,
     now: datetime | None,
 ) -> bytes:
+    bundle = _bundle(kind, links, total, now)
+    if entries:
+        bundle["entry"] = entries
+    return resource_json.format(bundle)
+
+
+def _bundle(
+    kind: str, links: Sequence[Link], total: int | None, now: datetime | None
+) -> dict[str, Any]:
+    """A Bundle without its entries, which come last."""
     bundle: dict[str, Any] = {"resourceType": "Bundle"}
     if now is not None:
         bundle["meta"] = {"lastUpdated": format_instant(now)}
@@ -91,18 +106,20 @@ def _format(
         bundle["total"] = total
     if links:
         bundle["link"] = [{"relation": link.relation, "url": link.url} for link in links]
-    if entries:
-        bundle["entry"] = entries
-    return resource_json.format(bundle)
+    return bundle
 
 
-def _search_entry(base_url: str, entry: SearchEntry) -> dict[str, Any]:
+_SEARCH: Mapping[Mode, bytes] = {
+    mode: b',"search":{"mode":"%b"}}' % mode.encode() for mode in get_args(Mode)
+}
+
+
+def _search_entry(base_url: str, entry: SearchEntry) -> bytes:
     key, body, mode = entry
-    resource, search = msgspec.Raw(body), {"mode": mode}
     if key is None:
-        return {"resource": resource, "search": search}
-    full_url = f"{base_url}/{key.resource_type}/{key.resource_id}"
-    return {"fullUrl": full_url, "resource": resource, "search": search}
+        return b'{"resource":%b%b' % (body, _SEARCH[mode])
+    full_url = resource_json.format(f"{base_url}/{key.resource_type}/{key.resource_id}")
+    return b'{"fullUrl":%b,"resource":%b%b' % (full_url, body, _SEARCH[mode])
 
 
 _STATUS_OF_INTERACTION = {"create": "201", "update": "200", "delete": "204"}
