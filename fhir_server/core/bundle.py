@@ -52,12 +52,16 @@ def searchset(
     now: datetime,
 ) -> bytes:
     """A page of a search."""
-    # Most of a page is bodies: put together as text, an entry is not made twice.
-    bundle = _bundle("searchset", links, total, now)
-    spliced = b",".join([_search_entry(base_url, entry) for entry in entries])
-    if spliced:
-        return b'%b,"entry":[%b]}' % (resource_json.format(bundle)[:-1], spliced)
-    return resource_json.format(bundle)
+    # Most of a page is bodies: they are copied once, to where they go out from.
+    bundle = resource_json.format(_bundle("searchset", links, total, now))
+    parts = [bundle[:-1], b',"entry":[']
+    for entry in entries:
+        parts += _search_entry(base_url, entry)
+    if len(parts) == 2:
+        return bundle
+    parts[-1] = parts[-1].removesuffix(b",")
+    parts.append(b"]}")
+    return b"".join(parts)
 
 
 def history(
@@ -110,16 +114,17 @@ def _bundle(
 
 
 _SEARCH: Mapping[Mode, bytes] = {
-    mode: b',"search":{"mode":"%b"}}' % mode.encode() for mode in get_args(Mode)
+    mode: b',"search":{"mode":"%b"}},' % mode.encode() for mode in get_args(Mode)
 }
 
 
-def _search_entry(base_url: str, entry: SearchEntry) -> bytes:
+def _search_entry(base_url: str, entry: SearchEntry) -> tuple[bytes, ...]:
+    """Its text in parts, with a comma behind it."""
     key, body, mode = entry
     if key is None:
-        return b'{"resource":%b%b' % (body, _SEARCH[mode])
+        return b'{"resource":', body, _SEARCH[mode]
     full_url = resource_json.format(f"{base_url}/{key.resource_type}/{key.resource_id}")
-    return b'{"fullUrl":%b,"resource":%b%b' % (full_url, body, _SEARCH[mode])
+    return b'{"fullUrl":', full_url, b',"resource":', body, _SEARCH[mode]
 
 
 _STATUS_OF_INTERACTION = {"create": "201", "update": "200", "delete": "204"}

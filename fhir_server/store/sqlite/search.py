@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from fhir_server.core.search.parameter import SearchType
-from fhir_server.core.search.query import Criterion, Cursor, Query, Total
+from fhir_server.core.search.query import Cursor, Query, Total
 from fhir_server.store import page_ends
 from fhir_server.store.protocol import Page
 from fhir_server.store.sqlite import order, versions
@@ -18,6 +18,8 @@ from fhir_server.store.sqlite.names import Cache, Names
 from fhir_server.store.sqlite.sql import TRUE, fetch, sql
 from fhir_server.store.sqlite.timeline import match_timeline
 from fhir_server.store.sqlite.walk import Row, Walker
+
+_TIMELINES = 4_096
 
 _new = tuple.__new__
 
@@ -34,18 +36,31 @@ class Searcher:
 
     def __init__(self, names: Cache, sort_limit: int) -> None:
         self._names = names
+        self._timelines = Cache(_TIMELINES)
         self._sort_limit = sort_limit
 
     def search(self, connection: sqlite3.Connection, query: Query) -> Page:
-        """One page; the connection's transaction is the snapshot.
+        """One page of what is committed; the connection's transaction is the snapshot.
 
         Raises:
             Gone: the moment of `query.as_of` is kept no longer.
         """
+        return self._search(connection, query, Names(connection, self._names), self._timelines)
+
+    def search_within(self, connection: sqlite3.Connection, query: Query, names: Names) -> Page:
+        """One page of what the transaction of `names` sees: none of it is kept for others.
+
+        Raises:
+            Gone: as `search` does.
+        """
+        return self._search(connection, query, names, None)
+
+    def _search(
+        self, connection: sqlite3.Connection, query: Query, names: Names, known: Cache | None
+    ) -> Page:
         moment = find_moment(connection, query.as_of)
-        names = Names(connection, self._names)
         criteria = Criteria(connection, names, moment, query.restriction, self._sort_limit)
-        search = _Search(connection, criteria, query, self._sort_limit)
+        search = _Search(connection, criteria, query, self._sort_limit, known)
         places, rows = search.page() if query.count else Places([])
         # On the way back they were found in reverse.
         step = 1 if query.before is None else -1
@@ -64,14 +79,19 @@ class _Search:
     """One query on one snapshot, with the choice of where to begin."""
 
     def __init__(
-        self, connection: sqlite3.Connection, criteria: Criteria, query: Query, sort_limit: int
+        self,
+        connection: sqlite3.Connection,
+        criteria: Criteria,
+        query: Query,
+        sort_limit: int,
+        known: Cache | None,
     ) -> None:
         self._connection = connection
         self._criteria = criteria
         self._query = query
         self._sort_limit = sort_limit
-        self._asked: Sequence[Criterion] = criteria.restricted(query.resource_type, query.criteria)
-        self._timeline = match_timeline(criteria, query.resource_type, self._asked)
+        self._asked = criteria.restricted(query.resource_type, query.criteria)
+        self._timeline = match_timeline(criteria, query.resource_type, self._asked, known)
         self._chosen: tuple[Drive | None, int] | None = None
 
     def page(self) -> Places:

@@ -6,12 +6,19 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fhir_server.core.search.parameter import Source
-from fhir_server.core.search.query import Clause, Criterion, DateValue, TokenValue
+from fhir_server.core.search.query import (
+    Clause,
+    Criterion,
+    DateValue,
+    ReferenceValue,
+    TokenValue,
+)
 from fhir_server.store.sqlite import layout
 from fhir_server.store.sqlite.clauses import of_kind
 from fhir_server.store.sqlite.criteria import Criteria, Drive
 from fhir_server.store.sqlite.layout import ANY_CODE, NARROW, TIMELINES, WIDE
 from fhir_server.store.sqlite.lookup import Lookup, Rank, date_condition, narrow_bounds
+from fhir_server.store.sqlite.names import Cache
 from fhir_server.store.sqlite.resolve import MANY
 from fhir_server.store.sqlite.sql import Sql, all_of, any_of, sql
 
@@ -56,9 +63,40 @@ class TimelineMatch(NamedTuple):
 
 
 def match_timeline(
+    criteria: Criteria, resource_type: str, asked: tuple[Criterion, ...], known: Cache | None
+) -> TimelineMatch | None:
+    """The timeline for `asked`, if there is one that names its subject and code.
+
+    `known` keeps what will always be so: names that were committed never change.
+    """
+    if known is None:
+        return _find(criteria, resource_type, asked)
+    name = (criteria.generation, resource_type, asked)
+    found: TimelineMatch | None = known.get(name)
+    if found is None:
+        found = _find(criteria, resource_type, asked)
+        if found is not None and found.is_of_one and _is_lasting(found, asked):
+            known.put(name, found)
+    return found
+
+
+def _is_lasting(match: TimelineMatch, asked: Sequence[Criterion]) -> bool:
+    """Whether its names say the whole of what is meant, not what has been stored so far."""
+    for place in match.covers - match.date_places:
+        criterion = asked[place]
+        if not isinstance(criterion, Clause) or len(criterion.values) != 1:
+            return False
+        match criterion.values[0]:
+            case ReferenceValue(resource_type=str()) | TokenValue(system=str(), code=str()):
+                continue
+            case _:
+                return False
+    return True
+
+
+def _find(
     criteria: Criteria, resource_type: str, asked: Sequence[Criterion]
 ) -> TimelineMatch | None:
-    """The timeline for `asked`, if there is one that names its subject and code."""
     for timeline in TIMELINES:
         if timeline.resource_type != resource_type:
             continue
