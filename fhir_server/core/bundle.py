@@ -4,9 +4,9 @@ The bodies of versions are spliced in as they are stored, never parsed.
 https://hl7.org/fhir/R4/bundle.html
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -52,7 +52,16 @@ def searchset(
     now: datetime,
 ) -> bytes:
     """A page of a search."""
-    return _format("searchset", [_search_entry(base_url, e) for e in entries], links, total, now)
+    # Most of a page is bodies: they are copied once, to where they go out from.
+    bundle = resource_json.format(_bundle("searchset", links, total, now))
+    parts = [bundle[:-1], b',"entry":[']
+    for entry in entries:
+        parts += _search_entry(base_url, entry)
+    if len(parts) == 2:
+        return bundle
+    parts[-1] = parts[-1].removesuffix(b",")
+    parts.append(b"]}")
+    return b"".join(parts)
 
 
 def history(
@@ -83,6 +92,16 @@ def _format(
     total: int | None,
     now: datetime | None,
 ) -> bytes:
+    bundle = _bundle(kind, links, total, now)
+    if entries:
+        bundle["entry"] = entries
+    return resource_json.format(bundle)
+
+
+def _bundle(
+    kind: str, links: Sequence[Link], total: int | None, now: datetime | None
+) -> dict[str, Any]:
+    """A Bundle without its entries, which come last."""
     bundle: dict[str, Any] = {"resourceType": "Bundle"}
     if now is not None:
         bundle["meta"] = {"lastUpdated": format_instant(now)}
@@ -91,18 +110,21 @@ def _format(
         bundle["total"] = total
     if links:
         bundle["link"] = [{"relation": link.relation, "url": link.url} for link in links]
-    if entries:
-        bundle["entry"] = entries
-    return resource_json.format(bundle)
+    return bundle
 
 
-def _search_entry(base_url: str, entry: SearchEntry) -> dict[str, Any]:
+_SEARCH: Mapping[Mode, bytes] = {
+    mode: b',"search":{"mode":"%b"}},' % mode.encode() for mode in get_args(Mode)
+}
+
+
+def _search_entry(base_url: str, entry: SearchEntry) -> tuple[bytes, ...]:
+    """Its text in parts, with a comma behind it."""
     key, body, mode = entry
-    resource, search = msgspec.Raw(body), {"mode": mode}
     if key is None:
-        return {"resource": resource, "search": search}
-    full_url = f"{base_url}/{key.resource_type}/{key.resource_id}"
-    return {"fullUrl": full_url, "resource": resource, "search": search}
+        return b'{"resource":', body, _SEARCH[mode]
+    full_url = resource_json.format(f"{base_url}/{key.resource_type}/{key.resource_id}")
+    return b'{"fullUrl":', full_url, b',"resource":', body, _SEARCH[mode]
 
 
 _STATUS_OF_INTERACTION = {"create": "201", "update": "200", "delete": "204"}

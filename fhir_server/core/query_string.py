@@ -3,8 +3,9 @@
 https://hl7.org/fhir/R4/search.html#escaping
 """
 
+import re
 from collections.abc import Iterable
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote, unquote
 
 from fhir_server.errors import InvalidSearch
 
@@ -21,15 +22,21 @@ def parse(text: str) -> Params:
     """
     if not text:
         return ()
+    if text.count("&") >= MAX_PARAMETERS:
+        raise InvalidSearch(f"more than {MAX_PARAMETERS} search parameters")
+    fields = [field.partition("=") for field in text.split("&")]
+    if "%" not in text and "+" not in text:
+        return tuple([(name, value) for name, _, value in fields if name])
     try:
-        pairs = parse_qsl(
-            text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS, errors="strict"
-        )
+        pairs = [(_decode(name), _decode(value)) for name, _, value in fields]
     except UnicodeDecodeError:
         raise InvalidSearch("the query string is not UTF-8") from None
-    except ValueError:
-        raise InvalidSearch(f"more than {MAX_PARAMETERS} search parameters") from None
-    return tuple((name, value) for name, value in pairs if name)
+    return tuple([pair for pair in pairs if pair[0]])
+
+
+def _decode(text: str) -> str:
+    text = text.replace("+", " ")
+    return unquote(text, errors="strict") if "%" in text else text
 
 
 def parse_condition(text: str) -> Params:
@@ -40,9 +47,17 @@ def parse_condition(text: str) -> Params:
 
 def format(params: Iterable[tuple[str, str]]) -> str:  # noqa: A001 - beside `parse`
     """Percent-encoded, with the characters that search values are made of left legible."""
-    return "&".join(
-        f"{quote(name, safe=':')}={quote(value, safe=_LEGIBLE)}" for name, value in params
-    )
+    return "&".join([f"{_encode_name(name)}={_encode_value(value)}" for name, value in params])
 
 
 _LEGIBLE = ":/,|$@*"
+_LEGIBLE_NAME = re.compile(r"[A-Za-z0-9_.\-~:]*", re.ASCII)
+_LEGIBLE_VALUE = re.compile(r"[A-Za-z0-9_.\-~:/,|$@*]*", re.ASCII)
+
+
+def _encode_name(text: str) -> str:
+    return text if _LEGIBLE_NAME.fullmatch(text) else quote(text, safe=":")
+
+
+def _encode_value(text: str) -> str:
+    return text if _LEGIBLE_VALUE.fullmatch(text) else quote(text, safe=_LEGIBLE)

@@ -46,7 +46,9 @@ class Version(NamedTuple):
 @lru_cache(maxsize=1_024)
 def format_instant(when: datetime) -> str:
     """`when` in UTC with milliseconds, as `meta.lastUpdated` has it."""
-    return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    if when.tzinfo is not UTC:
+        when = when.astimezone(UTC)
+    return when.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def next_version(

@@ -159,5 +159,8 @@ def _together(
 
 def _check_order(queries: Sequence[Query]) -> None:
     """Raises `InvalidSearch` where a sort key means values that do not compare."""
-    if len({tuple(key.parameter.type for key in query.sort) for query in queries}) > 1:
+    if (
+        len(queries) > 1
+        and len({tuple(key.parameter.type for key in query.sort) for query in queries}) > 1
+    ):
         raise InvalidSearch("_sort: a key is not of one kind in all of these types")

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from fhir_server.core import date_range
+from fhir_server.core.search import plain
 from fhir_server.core.search.criteria import CriteriaReader, UnknownParameter, shown
 from fhir_server.core.search.parameter import SearchParameter, SearchParameters, SearchType
 from fhir_server.core.search.query import AllOf, Criterion, Include, Query, SortKey, Total
@@ -27,6 +28,10 @@ MAX_INCLUDES = 50
 MAX_ELEMENTS = 200
 
 SUMMARIES = frozenset({"true", "text", "data", "count", "false"})
+
+_FEW_PARAMETERS = 32
+# So short a search cannot have too many values.
+_SHORT = MAX_VALUES // 2
 
 _NOT_SUPPORTED = frozenset({"_query", "_type", "_containedType"})
 _OF_THE_RESPONSE = frozenset({"_format", "_pretty"})
@@ -70,8 +75,16 @@ def parse(
             message. With `strict`, also if it is unknown.
     """
     reader = _criteria_reader(parameters, base_url, time_zone, now, terminology)
+
+    def read(name: str, text: str) -> Criterion:
+        if is_short and plain.is_plain(name, text):
+            return plain.read(parameters, base_url, time_zone, resource_type, name, text)
+        return reader.read(resource_type, name, text)
+
+    # The criteria of a long search are counted by the reader.
+    is_short = len(params) <= _FEW_PARAMETERS
     page_size = min(default_page_size, max_page_size)
-    reading = _Reading(resource_type, parameters, reader, page_size)
+    reading = _Reading(resource_type, parameters, read, page_size)
     applied: list[tuple[str, str]] = []
     ignored: list[Issue] = []
     for name, text in _bounded(params):
@@ -130,6 +143,9 @@ def _bounded(params: Params) -> Params:
     """`params`, if they are of a size and of characters that can be meant."""
     if len(params) > MAX_PARAMETERS:
         raise InvalidSearch(f"more than {MAX_PARAMETERS} search parameters")
+    whole = "".join([part for pair in params for part in pair])
+    if len(whole) <= _SHORT and whole.isascii() and "\0" not in whole:
+        return params
     values = 0
     for name, text in params:
         values += text.count(",") + 1
@@ -155,12 +171,12 @@ class _Reading:
         self,
         resource_type: str,
         parameters: SearchParameters,
-        reader: CriteriaReader,
+        read: Callable[[str, str], Criterion],
         count: int,
     ) -> None:
         self._resource_type = resource_type
         self._parameters = parameters
-        self._reader = reader
+        self._read_criterion = read
         self._criteria: list[Criterion] = []
         self._sort: dict[str, SortKey] = {}
         self._includes: dict[Include, None] = {}
@@ -183,7 +199,7 @@ class _Reading:
         elif name in _ONE_VALUE:
             _ONE_VALUE[name](self, text)
         else:
-            criterion = self._reader.read(self._resource_type, name, text)
+            criterion = self._read_criterion(name, text)
             # Each for itself may be what an index is asked for.
             self._criteria += criterion.criteria if isinstance(criterion, AllOf) else (criterion,)
 

@@ -95,6 +95,11 @@ class Criteria:
         self._selects: dict[Chain, Sql] = {}
         self._keys: dict[Chain, tuple[int, ...] | None] = {}
 
+    @property
+    def generation(self) -> int:
+        """Of the index rows that are searched."""
+        return self._moment.generation
+
     def type_id(self, resource_type: str) -> int | None:
         return self._names.type(resource_type)
 

@@ -8,6 +8,10 @@ from fhir_server.errors import Gone
 from fhir_server.store.sqlite import versions
 from fhir_server.store.sqlite.sql import Sql, between, negation
 
+_NOW = """SELECT (SELECT max(seq) FROM version),
+(SELECT value FROM meta WHERE name = 'generation'),
+(SELECT value FROM meta WHERE name = 'purged')"""
+
 
 class Moment(NamedTuple):
     """What a search is as of, and the generation of index rows it reads."""
@@ -22,13 +26,12 @@ def find_moment(connection: sqlite3.Connection, as_of: int | None) -> Moment:
     Raises:
         Gone: the index rows of that moment were purged.
     """
-    newest, _ = versions.newest(connection)
-    meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+    newest, generation, purged = connection.execute(_NOW).fetchone()
     if as_of is None:
-        return Moment(newest, meta["generation"])
-    if as_of < meta["purged"]:
+        return Moment(newest or 0, generation)
+    if as_of < purged:
         raise Gone("the page link has expired: search again")
-    return Moment(min(as_of, newest), meta["generation"])
+    return Moment(min(as_of, newest or 0), generation)
 
 
 def updated_within(

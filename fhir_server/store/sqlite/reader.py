@@ -24,12 +24,16 @@ T = TypeVar("T")
 # milliseconds: the more time there is, the more seldom it is asked.
 _STEPS = 1_000
 _STEPS_PER_SECOND = 50_000
+# Where others have the processor, a search stands still and costs nobody anything: up to so
+# many times its budget it may take, if it has not worked for all of that. A slow disk counts.
+_PATIENCE = 10
 
 
 class ReadLimits(NamedTuple):
     """Seconds: what may be done on the event loop, in a decision, and by one request at all.
 
-    All writers wait for a decision. `waiting` bounds the requests that wait for a thread.
+    `inline` is of work, the others are of waiting. All writers wait for a decision. `waiting`
+    bounds the requests that wait for a thread.
     """
 
     inline: float = 0.002
@@ -45,14 +49,21 @@ class Clocked:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self._deadline = math.inf
+        self._last = math.inf
+        self._worked_up_to = math.inf
 
-    def run(self, work: Callable[[sqlite3.Connection], T], seconds: float) -> T:
-        """`work` on one snapshot of the file.
+    def run(
+        self, work: Callable[[sqlite3.Connection], T], seconds: float, *, is_patient: bool = False
+    ) -> T:
+        """`work` on one snapshot of the file; `is_patient` where time is lost to others.
 
         Raises:
             TooCostly: it took longer.
         """
-        self._deadline = time.monotonic() + seconds
+        now = time.monotonic()
+        self._deadline = now + seconds
+        self._last = now + _PATIENCE * seconds if is_patient else self._deadline
+        self._worked_up_to = time.thread_time() + seconds if is_patient else 0.0
         connection = self.connection
         connection.set_progress_handler(self._is_late, _steps(seconds))
         try:
@@ -66,7 +77,10 @@ class Clocked:
                 connection.execute("ROLLBACK")
 
     def _is_late(self) -> bool:
-        return time.monotonic() > self._deadline
+        now = time.monotonic()
+        return now > self._deadline and (
+            now > self._last or time.thread_time() > self._worked_up_to
+        )
 
 
 def limited(
@@ -126,7 +140,7 @@ class Readers:
             StoreUnavailable: too many others wait for a thread.
         """
         try:
-            return self.bounded(work, self._limits.inline)
+            return self._inline(work)
         except TooCostly:
             if self._long >= self._limits.waiting:
                 raise StoreUnavailable("too many long searches are waiting") from None
@@ -136,6 +150,14 @@ class Readers:
                 return await loop.run_in_executor(self._pool, self.bounded, work)
             finally:
                 self._long -= 1
+
+    def _inline(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        clocked = self._take()
+        try:
+            with translated():
+                return clocked.run(work, self._limits.inline, is_patient=True)
+        finally:
+            self._give_back(clocked)
 
     def bounded(self, work: Callable[[sqlite3.Connection], T], seconds: float | None = None) -> T:
         """`work` on a snapshot, in the calling thread, within `seconds` (or a request's limit)."""

@@ -5,20 +5,30 @@
 import sqlite3
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 from fhir_server.core.search.parameter import SearchType
-from fhir_server.core.search.query import Criterion, Cursor, Query, Total
+from fhir_server.core.search.query import Cursor, Query, Total
 from fhir_server.store import page_ends
 from fhir_server.store.protocol import Page
 from fhir_server.store.sqlite import order, versions
 from fhir_server.store.sqlite.criteria import Criteria, Drive
 from fhir_server.store.sqlite.moment import find_moment
 from fhir_server.store.sqlite.names import Cache, Names
-from fhir_server.store.sqlite.order import CursorValue
 from fhir_server.store.sqlite.sql import TRUE, fetch, sql
-from fhir_server.store.sqlite.walk import Walker, match_timeline
+from fhir_server.store.sqlite.timeline import match_timeline
+from fhir_server.store.sqlite.walk import Row, Walker
 
-Place = tuple[tuple[CursorValue, ...], int]
+_TIMELINES = 4_096
+
+_new = tuple.__new__
+
+
+class Places(NamedTuple):
+    """Where versions stand, in the order they were found; `rows` where those were read along."""
+
+    cursors: list[Cursor]
+    rows: list[Row] | None = None
 
 
 class Searcher:
@@ -26,24 +36,40 @@ class Searcher:
 
     def __init__(self, names: Cache, sort_limit: int) -> None:
         self._names = names
+        self._timelines = Cache(_TIMELINES)
         self._sort_limit = sort_limit
 
     def search(self, connection: sqlite3.Connection, query: Query) -> Page:
-        """One page; the connection's transaction is the snapshot.
+        """One page of what is committed; the connection's transaction is the snapshot.
 
         Raises:
             Gone: the moment of `query.as_of` is kept no longer.
         """
+        return self._search(connection, query, Names(connection, self._names), self._timelines)
+
+    def search_within(self, connection: sqlite3.Connection, query: Query, names: Names) -> Page:
+        """One page of what the transaction of `names` sees: none of it is kept for others.
+
+        Raises:
+            Gone: as `search` does.
+        """
+        return self._search(connection, query, names, None)
+
+    def _search(
+        self, connection: sqlite3.Connection, query: Query, names: Names, known: Cache | None
+    ) -> Page:
         moment = find_moment(connection, query.as_of)
-        names = Names(connection, self._names)
         criteria = Criteria(connection, names, moment, query.restriction, self._sort_limit)
-        search = _Search(connection, criteria, query, self._sort_limit)
-        places = search.page() if query.count else []
-        shown = places[: query.count]
-        if query.before is not None:
-            shown.reverse()
-        found = versions.load(connection, [sequence for _, sequence in shown])
-        cursors = tuple(Cursor(*place) for place in shown)
+        search = _Search(connection, criteria, query, self._sort_limit, known)
+        places, rows = search.page() if query.count else Places([])
+        # On the way back they were found in reverse.
+        step = 1 if query.before is None else -1
+        cursors = tuple(places[: query.count][::step])
+        if rows is None:
+            found = versions.load(connection, [cursor.sequence for cursor in cursors])
+        else:
+            shown = rows[: query.count][::step]
+            found = tuple(versions.from_place(query.resource_type, row) for row in shown)
         ends = page_ends.find(query, cursors, is_more=len(places) > query.count)
         total = search.total() if query.total is not Total.NONE or not query.count else None
         return Page(found, moment.as_of, ends.next, total, ends.previous, cursors)
@@ -53,22 +79,29 @@ class _Search:
     """One query on one snapshot, with the choice of where to begin."""
 
     def __init__(
-        self, connection: sqlite3.Connection, criteria: Criteria, query: Query, sort_limit: int
+        self,
+        connection: sqlite3.Connection,
+        criteria: Criteria,
+        query: Query,
+        sort_limit: int,
+        known: Cache | None,
     ) -> None:
         self._connection = connection
         self._criteria = criteria
         self._query = query
         self._sort_limit = sort_limit
-        self._asked: Sequence[Criterion] = criteria.restricted(query.resource_type, query.criteria)
-        self._timeline = match_timeline(criteria, query.resource_type, self._asked)
+        self._asked = criteria.restricted(query.resource_type, query.criteria)
+        self._timeline = match_timeline(criteria, query.resource_type, self._asked, known)
         self._chosen: tuple[Drive | None, int] | None = None
 
-    def page(self) -> list[Place]:
+    def page(self) -> Places:
         """The places of one page and the one behind it, in order; on the way back, in reverse."""
         query = self._query
         date = self._date_order()
-        if date is not None and self._timeline is not None and self._timeline.date == date:
-            return [((start,), seq) for start, seq in self._walker().by_timeline(self._timeline)]
+        timeline = self._timeline
+        if date is not None and timeline is not None and timeline.date == date:
+            rows = self._walker().by_timeline(timeline)
+            return Places(_by_date(rows), rows if timeline.is_of_one else None)
         drive, count = self._best()
         if count < self._sort_limit:
             return self._sorted(drive)
@@ -77,7 +110,7 @@ class _Search:
         if date is not None:
             number = self._criteria.clauses.parameter(query.resource_type, date)
             if number is not None:
-                return [((start,), seq) for start, seq in self._walker().by_date(number, date)]
+                return Places(_by_date(self._walker().by_date(number, date)))
         return self._sorted(drive)
 
     def total(self) -> int:
@@ -114,7 +147,7 @@ class _Search:
             return None
         return parameter.sources[0].code if len(parameter.sources) == 1 else None
 
-    def _by_sequence(self) -> list[Place]:
+    def _by_sequence(self) -> Places:
         """In commit order, from rows that have it; so many that a sort would read for long."""
         ordered = [
             drive
@@ -124,11 +157,11 @@ class _Search:
         best = min(ordered, key=lambda drive: drive.rank, default=None)
         rows = self._walker().by_sequence(best)
         if not self._query.sort:
-            return [((), seq) for _, seq in rows]
+            return Places([Cursor((), seq) for _, seq in rows])
         times = versions.times(self._connection, [seq for _, seq in rows])
-        return [((times[seq],), seq) for _, seq in rows]
+        return Places([Cursor((times[seq],), seq) for _, seq in rows])
 
-    def _sorted(self, drive: Drive | None) -> list[Place]:
+    def _sorted(self, drive: Drive | None) -> Places:
         """All matches, sorted."""
         query = self._query
         version, source, where = self._criteria.source(query.resource_type, self._asked, drive)
@@ -158,10 +191,14 @@ class _Search:
             query.count + 1,
         )
         rows = fetch(self._connection, statement)
-        return [
-            (tuple(key.to_cursor(v) for key, v in zip(keys, row[1:], strict=True)), row[0])
-            for row in rows
-        ]
+        return Places(
+            [
+                Cursor(
+                    tuple(key.to_cursor(v) for key, v in zip(keys, row[1:], strict=True)), row[0]
+                )
+                for row in rows
+            ]
+        )
 
     def _walker(self) -> Walker:
         query = self._query
@@ -175,3 +212,8 @@ class _Search:
             is_backward=query.before is not None,
             limit=query.count + 1,
         )
+
+
+def _by_date(rows: Sequence[Row]) -> list[Cursor]:
+    # As calling `Cursor`, in a third of the time: a page has many.
+    return [_new(Cursor, ((row[0],), row[1])) for row in rows]

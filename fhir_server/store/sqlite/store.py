@@ -38,7 +38,7 @@ from fhir_server.store.sqlite.committer import Committer, GroupLimits, decision,
 from fhir_server.store.sqlite.connection import open_connection, translated
 from fhir_server.store.sqlite.definitions import Definitions
 from fhir_server.store.sqlite.explain import explain
-from fhir_server.store.sqlite.names import Cache
+from fhir_server.store.sqlite.names import Cache, Names
 from fhir_server.store.sqlite.outbox import SqliteOutbox
 from fhir_server.store.sqlite.reader import Readers, ReadLimits, limited
 from fhir_server.store.sqlite.search import Searcher
@@ -208,9 +208,9 @@ class SqliteStore:
         return self._definitions.of(connection, versions.meta(connection, "generation"))
 
     def _search_in_decision(
-        self, seconds: float, connection: sqlite3.Connection, query: Query
+        self, seconds: float, connection: sqlite3.Connection, query: Query, names: Names
     ) -> Page:
-        return limited(connection, lambda c: self._searcher.search(c, query), seconds)
+        return limited(connection, lambda c: self._searcher.search_within(c, query, names), seconds)
 
     def _upgrade(self, connect: Callable[..., sqlite3.Connection]) -> None:
         connection = connect(is_reader=False)

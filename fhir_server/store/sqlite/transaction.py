@@ -21,11 +21,11 @@ from fhir_server.store.sqlite import versions
 from fhir_server.store.sqlite.definitions import Definitions
 from fhir_server.store.sqlite.flush import Put, write
 from fhir_server.store.sqlite.identifiers import find_current
-from fhir_server.store.sqlite.names import Cache, Interner
+from fhir_server.store.sqlite.names import Cache, Interner, Names
 
 Identifier = tuple[str | None, str]
 Indexer = Callable[[Resource], IndexEntries]
-Search = Callable[[sqlite3.Connection, Query], Page]
+Search = Callable[[sqlite3.Connection, Query, Names], Page]
 
 
 class Shared(NamedTuple):
@@ -131,7 +131,8 @@ class SqliteTransaction:
 
     def search(self, query: Query) -> Page:
         self._flush()
-        return self._group.shared.search(self._connection, query)
+        # By the group's own names: what is not committed may yet get another number.
+        return self._group.shared.search(self._connection, query, self._group.names)
 
     def find(
         self, resource_type: str, identifiers: Iterable[Identifier]

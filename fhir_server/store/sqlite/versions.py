@@ -25,6 +25,10 @@ _JOINS = (
     "LEFT JOIN body b ON b.seq = v.seq"
 )
 
+# Of one type, that is known: what a page reads along with its places.
+OWN_COLUMNS = "r.id, v.version_id, v.updated, v.interaction, b.text"
+OWN_JOINS = "CROSS JOIN resource r ON r.key = v.resource CROSS JOIN body b ON b.seq = v.seq"
+
 _READ = f"""SELECT {COLUMNS} FROM type t
 CROSS JOIN resource r ON r.type = t.id AND r.id = ?2
 CROSS JOIN version v ON v.resource = r.key
@@ -37,6 +41,8 @@ _READ_VERSION = _READ % "AND v.version_id = ?3"
 SELECT_ALL = f"SELECT {COLUMNS}, v.superseded FROM version v {_JOINS}"
 
 _LOADED_AT_ONCE = 512
+
+_new = tuple.__new__
 
 
 def milliseconds(when: datetime) -> int:
@@ -63,6 +69,23 @@ def from_row(row: Sequence[Any]) -> Version:
         INTERACTIONS[interaction],
         body,
         seq,
+    )
+
+
+def from_place(resource_type: str, row: Sequence[Any]) -> Version:
+    """The version that a row holds of its sort value, its sequence, and `OWN_COLUMNS`."""
+    _, seq, resource_id, version_id, updated, interaction, body = row
+    # As `from_row` makes it, without the calls: a page has many.
+    return _new(
+        Version,
+        (
+            _new(ResourceKey, (resource_type, resource_id)),
+            version_id,
+            instant(updated),
+            INTERACTIONS[interaction],
+            body,
+            seq,
+        ),
     )
 
 

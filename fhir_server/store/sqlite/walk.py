@@ -7,100 +7,25 @@ page of a million readings costs what the page of a thousand does.
 # ruff: noqa: S608 - put together from constants; every value is bound
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from heapq import merge
-from typing import NamedTuple
+from typing import Any
 
 from fhir_server.core.search.parameter import Source
-from fhir_server.core.search.query import Clause, Criterion, Cursor, DateValue, TokenValue
-from fhir_server.store.sqlite import layout
+from fhir_server.core.search.query import Clause, Criterion, Cursor, DateValue
+from fhir_server.store.sqlite import timeline, versions
 from fhir_server.store.sqlite.clauses import of_kind
 from fhir_server.store.sqlite.criteria import Criteria, Drive
-from fhir_server.store.sqlite.layout import ANY_CODE, FIRST, LAST, NARROW, TIMELINES, UNDATED, WIDE
-from fhir_server.store.sqlite.lookup import Lookup, Rank, date_condition, narrow_bounds
-from fhir_server.store.sqlite.resolve import MANY
-from fhir_server.store.sqlite.sql import Sql, all_of, any_of, between, fetch, sql
+from fhir_server.store.sqlite.layout import FIRST, LAST, NARROW, UNDATED, WIDE
+from fhir_server.store.sqlite.lookup import Lookup
+from fhir_server.store.sqlite.sql import TRUE, Sql, between, fetch, sql
+from fhir_server.store.sqlite.timeline import TimelineMatch
 
-# A row of a page: its sort value, None where it has none, and its sequence.
-Row = tuple[int | None, int]
+# A row of a page: its sort value, None where it has none, its sequence, and behind them
+# the columns of its version where those were read along.
+Row = tuple[Any, ...]
 
-
-class TimelineMatch(NamedTuple):
-    """A timeline that answers some criteria: its rows for these subjects and codes."""
-
-    parameter: int
-    date: str
-    pairs: tuple[tuple[int, int], ...]
-    dates: tuple[Clause, ...]
-    covers: frozenset[int]
-
-    def drive(self) -> Drive:
-        """Its rows as a place to begin, when they are not walked in their order."""
-        lookups = []
-        for subject, code in self.pairs:
-            of_pair = sql(
-                "i.parameter = %s AND i.subject = %s AND i.code = %s",
-                self.parameter, subject, code,
-            )  # fmt: skip
-            if not self.dates:
-                lookups.append(Lookup("timeline_entry", of_pair, Rank.TIMELINE))
-                continue
-            # Only the first clause: of two, different ranges of one resource may be right.
-            values = of_kind(self.dates[0].values, DateValue)
-            condition = any_of(date_condition("i", value) for value in values)
-            for wide, bound in ((NARROW, narrow_bounds("i", values)), (WIDE, Sql("1"))):
-                where = all_of((of_pair, Sql(f"i.wide = {wide}"), bound, condition))
-                lookups.append(Lookup("timeline_entry", where, Rank.TIMELINE))
-        return Drive(tuple(lookups), self.covers)
-
-
-def match_timeline(
-    criteria: Criteria, resource_type: str, asked: Sequence[Criterion]
-) -> TimelineMatch | None:
-    """The timeline for `asked`, if there is one that names its subject and code."""
-    for timeline in TIMELINES:
-        if timeline.resource_type != resource_type:
-            continue
-        parameter = criteria.clauses.parameter(resource_type, timeline.code)
-        found = None if parameter is None else _match(criteria, timeline, parameter, asked)
-        if found is not None:
-            return found
-    return None
-
-
-def _match(
-    criteria: Criteria, timeline: layout.Timeline, parameter: int, asked: Sequence[Criterion]
-) -> TimelineMatch | None:
-    subjects: tuple[int, tuple[int, ...]] | None = None
-    codes: tuple[int, tuple[int, ...]] | None = None
-    dates: list[tuple[int, Clause]] = []
-    for place, criterion in enumerate(asked):
-        if subjects is None:
-            keys = criteria.targets(criterion, timeline.reference, timeline.target)
-            if keys is not None:
-                subjects = place, keys
-                continue
-        if not isinstance(criterion, Clause) or criterion.modifier:
-            continue
-        if criterion.parameter.sources == (Source(timeline.date),):
-            dates.append((place, criterion))
-        elif codes is None and criterion.parameter.sources == (
-            Source(timeline.code_parameter or ""),
-        ):
-            values = of_kind(criterion.values, TokenValue)
-            if not criteria.clauses.resolver.has_whole_systems(values):
-                codes = place, tuple(criteria.clauses.resolver.codes(values))
-    if subjects is None:
-        return None
-    pairs = tuple(
-        (subject, code) for subject in subjects[1] for code in (codes[1] if codes else (ANY_CODE,))
-    )
-    if len(pairs) > MANY:
-        return None
-    covers = {subjects[0]} | ({codes[0]} if codes else set()) | {p for p, _ in dates[:1]}
-    return TimelineMatch(
-        parameter, timeline.date, pairs, tuple(clause for _, clause in dates), frozenset(covers)
-    )
+_TIMELINE = "timeline_entry d CROSS JOIN version v ON v.seq = d.seq"
 
 
 class Walker:
@@ -138,51 +63,63 @@ class Walker:
         """A page in commit order."""
         last = None if self._start is None else self._start.sequence
         if drive is None:
-            return self._page([self._all_of_type(last, Sql("1"))])
-        return self._page([self._ordered(lookup, drive, last) for lookup in drive.lookups])
+            return self._all_of_type(last, TRUE)
+        return self._merge([self._ordered(lookup, drive, last) for lookup in drive.lookups])
 
     def by_timeline(self, match: TimelineMatch) -> list[Row]:
-        """A page of a timeline, by its dates; what has none comes last."""
-        of_pairs = [
-            sql(
-                "d.parameter = %s AND d.subject = %s AND d.code = %s",
-                match.parameter,
-                subject,
-                code,
-            )
-            for subject, code in match.pairs
-        ]
-        covers = match.covers - {
-            place for place, each in enumerate(self._asked) if each in match.dates
-        }
+        """A page of a timeline, by its dates; what has none comes last.
+
+        Of one subject and code the versions are read along: in a page of several, most that
+        is read is not shown.
+        """
+        columns, source = "d.start, d.seq", _TIMELINE
+        if match.is_of_one:
+            columns = f"{columns}, {versions.OWN_COLUMNS}"
+            source = f"{source} {versions.OWN_JOINS}"
+        covers = match.covers - match.date_places
+        answered = match.covers | match.date_places
+        pairs: list[tuple[Sql, int]] = []
+        for subject, code in match.pairs:
+            widest = timeline.widest(self._connection, match.parameter, subject, code)
+            if widest is not None:
+                of_pair = sql(
+                    "d.parameter = %s AND d.subject = %s AND d.code = %s",
+                    match.parameter,
+                    subject,
+                    code,
+                )
+                pairs.append((of_pair, widest))
 
         def dated() -> list[Row]:
-            return self._page(
-                [
-                    stream
-                    for of_pair in of_pairs
-                    for stream in self._dated("timeline_entry d", of_pair, match.dates, covers)
-                ]
-            )
+            streams: list[list[Row]] = []
+            for of_pair, widest in pairs:
+                bounded = timeline.narrow_dates(match.date_values)
+                streams.append(
+                    self._dated(columns, source, of_pair, NARROW, bounded, answered),
+                )
+                if widest >= WIDE:
+                    streams.append(
+                        self._dated(columns, source, of_pair, WIDE, self._at_place(), covers)
+                    )
+            return self._merge(streams)
 
         def undated(last: int | None) -> list[Row]:
-            tests = self._criteria.tests(self._asked, Drive((), covers), "v")
-            return self._page(
+            return self._merge(
                 [
                     self._rows(
                         sql(
-                            "SELECT NULL, d.seq FROM timeline_entry d "
-                            "CROSS JOIN version v ON v.seq = d.seq "
+                            f"SELECT NULL, {columns.partition(', ')[2]} FROM {source} "
                             "WHERE %s AND d.wide = %s AND %s AND %s AND %s ORDER BY d.start, d.seq "
                             + self._direction,
                             of_pair,
                             UNDATED,
                             self._beyond("d.seq", last),
                             self._criteria.visible("v"),
-                            tests,
+                            self._criteria.tests(self._asked, Drive((), covers), "v"),
                         )
                     )
-                    for of_pair in of_pairs
+                    for of_pair, widest in pairs
+                    if widest >= UNDATED
                 ]
             )
 
@@ -190,25 +127,39 @@ class Walker:
 
     def by_date(self, parameter: int, date: str) -> list[Row]:
         """A page of all of the type by one date parameter; what has none comes last."""
-        dates = tuple(
-            each
-            for each in self._asked
+        places = [
+            place
+            for place, each in enumerate(self._asked)
             if isinstance(each, Clause)
             and not each.modifier
             and each.parameter.sources == (Source(date),)
+        ]
+        dates = tuple(
+            tuple(of_kind(each.values, DateValue))
+            for place in places
+            if isinstance(each := self._asked[place], Clause)
         )
 
         def dated() -> list[Row]:
             of_parameter = sql("d.parameter = %s", parameter)
-            table = "date_entry d INDEXED BY date_by_value"
-            return self._page(list(self._dated(table, of_parameter, dates, frozenset())))
+            source = "date_entry d INDEXED BY date_by_value CROSS JOIN version v ON v.seq = d.seq"
+            bounded = timeline.narrow_dates(dates)
+            return self._merge(
+                [
+                    self._dated("d.start, d.seq", source, of_parameter, wide, condition, done)
+                    for wide, condition, done in (
+                        (NARROW, bounded, frozenset(places)),
+                        (WIDE, self._at_place(), frozenset()),
+                    )
+                ]
+            )
 
         def undated(last: int | None) -> list[Row]:
             has_none = sql(
                 "NOT EXISTS (SELECT 1 FROM date_entry i WHERE i.seq = v.seq AND i.parameter = %s)",
                 parameter,
             )
-            return self._page([self._all_of_type(last, has_none)])
+            return self._all_of_type(last, has_none)
 
         return self._in_turn(dated, None if dates else undated)
 
@@ -233,40 +184,33 @@ class Walker:
         return found[: self._limit]
 
     def _dated(
-        self, table: str, of_rows: Sql, dates: Sequence[Clause], covers: frozenset[int]
-    ) -> Iterator[Iterator[Row]]:
-        """The narrow ranges, which `dates` bound, and the wide ones, which are each tested."""
+        self,
+        columns: str,
+        source: str,
+        of_rows: Sql,
+        wide: int,
+        condition: Sql,
+        answered: frozenset[int],
+    ) -> list[Row]:
+        """The narrow ranges, or the wide ones; the criteria at `answered` need no test."""
         criteria = self._criteria
-        values = [of_kind(clause.values, DateValue) for clause in dates]
-        bounded = all_of(
-            part
-            for of_clause in values
-            for part in (
-                narrow_bounds("d", of_clause),
-                any_of(date_condition("d", value) for value in of_clause),
+        return self._rows(
+            sql(
+                f"SELECT {columns} FROM {source} "
+                f"WHERE %s AND d.wide = {wide} AND %s AND %s AND %s AND %s "
+                f"ORDER BY d.start {self._direction}, d.seq {self._direction}",
+                of_rows,
+                condition,
+                self._beyond_date(),
+                criteria.visible("v"),
+                criteria.tests(self._asked, Drive((), answered), "v"),
             )
         )
-        answered = covers | {n for n, each in enumerate(self._asked) if each in dates}
-        for wide, condition, done in (
-            (NARROW, bounded, answered),
-            (WIDE, Sql(f"d.place & {self._place}"), covers),
-        ):
-            yield self._rows(
-                sql(
-                    f"SELECT d.start, d.seq FROM {table} "
-                    "CROSS JOIN version v ON v.seq = d.seq "
-                    "WHERE %s AND d.wide = %s AND %s AND %s AND %s AND %s "
-                    f"ORDER BY d.start {self._direction}, d.seq {self._direction}",
-                    of_rows,
-                    wide,
-                    condition,
-                    self._beyond_date(),
-                    criteria.visible("v"),
-                    criteria.tests(self._asked, Drive((), done), "v"),
-                )
-            )
 
-    def _ordered(self, lookup: Lookup, drive: Drive, last: int | None) -> Iterator[Row]:
+    def _at_place(self) -> Sql:
+        return Sql(f"d.place & {self._place}")
+
+    def _ordered(self, lookup: Lookup, drive: Drive, last: int | None) -> list[Row]:
         criteria = self._criteria
         return self._rows(
             sql(
@@ -280,7 +224,7 @@ class Walker:
             )
         )
 
-    def _all_of_type(self, last: int | None, condition: Sql) -> Iterator[Row]:
+    def _all_of_type(self, last: int | None, condition: Sql) -> list[Row]:
         type_id = self._criteria.type_id(self._resource_type)
         return self._rows(
             sql(
@@ -294,14 +238,17 @@ class Walker:
             )
         )
 
-    def _rows(self, select: Sql) -> Iterator[Row]:
-        rows: list[Row] = fetch(self._connection, sql(f"%s LIMIT {self._limit}", select))
-        return iter(rows)
+    def _rows(self, select: Sql) -> list[Row]:
+        found: list[Row] = fetch(self._connection, sql("%s LIMIT %s", select, self._limit))
+        return found
 
-    def _page(self, streams: Sequence[Iterator[Row]]) -> list[Row]:
+    def _merge(self, streams: Sequence[list[Row]]) -> list[Row]:
         """The first rows of all streams together; what is in two of them counts once."""
+        filled = [stream for stream in streams if stream]
+        if len(filled) < 2:
+            return filled[0] if filled else []
         found: dict[int, Row] = {}
-        for row in merge(*streams, key=_place, reverse=self._is_descending):
+        for row in merge(*filled, key=_place, reverse=self._is_descending):
             found.setdefault(row[1], row)
             if len(found) >= self._limit:
                 break
@@ -322,4 +269,4 @@ class Walker:
 
 
 def _place(row: Row) -> tuple[int, int]:
-    return (row[0] or 0, row[1])
+    return row[0] or 0, row[1]
