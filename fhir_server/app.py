@@ -7,7 +7,7 @@ import asyncio
 import gc
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from adapters.national_registry import sink as national_registry
+from adapters.national_registry.port import Surroundings
 from adapters.rest_hook.sink import RestHook
 from fhir_server import __version__
 from fhir_server.core.date_range import load_zone
@@ -57,7 +58,9 @@ from fhir_server.settings import Settings
 from fhir_server.store.open import OpenStore, open_store
 from fhir_server.store.upkeep import adopt_definitions, follow_definitions, keep_purged
 
-SINKS: dict[str, Callable[..., Sink]] = {"national-registry": national_registry.from_settings}
+SINKS: dict[str, Callable[[Mapping[str, Any], Surroundings], Sink]] = {
+    national_registry.NAME: national_registry.from_settings,
+}
 
 
 def now() -> datetime:
@@ -138,9 +141,15 @@ class Components:
         if name not in SINKS:
             known = ", ".join(sorted(SINKS))
             raise ValueError(f"no adapter is called {name}; there are: {known}")
-        return SINKS[name](
-            section,
+        return SINKS[name](section, self._surroundings())
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
             read=self.store.outbox.read,
+            commit=self.store.outbox.commit,
+            parameters=self.definitions.parameters,
+            now=now,
+            time_zone=self.settings.time_zone,
             allow_private_endpoints=self.settings.allow_private_endpoints,
         )
 

@@ -145,5 +145,12 @@ class DeliveryDeferred(Exception):
         self.retry_after = retry_after
 
 
+class DeliveryPending(DeliveryDeferred):
+    """The receiver is at work on it: ask again after `retry_after`.
+
+    Not a failure of the receiver, so its other deliveries go on meanwhile.
+    """
+
+
 class DeliveryRejected(Exception):
     """The receiver will never take this; a person has to look. Only the worker catches it."""

@@ -5,11 +5,17 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 from fhir_server.core import resource_json
 from fhir_server.core.resource_json import Resource
-from fhir_server.errors import DeliveryDeferred, DeliveryRejected, MalformedResource
+from fhir_server.errors import (
+    DeliveryDeferred,
+    DeliveryPending,
+    DeliveryRejected,
+    MalformedResource,
+)
 from fhir_server.outbox.session import Answer, OutboundSession
 
 _MEDIA_TYPE = "application/fhir+json"
@@ -22,15 +28,40 @@ _CODE = re.compile(r"[a-z][a-z\-]{0,40}\Z")
 _EXPRESSION = re.compile(r"[A-Z][A-Za-z]*(?:\.[A-Za-z]+(?:\[\d+\])?){0,12}\Z")
 
 
+AT_WORK = "the registry is at work on it"
+
+# Seconds until the next question where the registry does not say.
+_ASK_AGAIN = 5.0
+
+
+class Later(NamedTuple):
+    """The registry has taken a transaction and answers at `url`, in `retry_after` seconds."""
+
+    url: str
+    retry_after: float
+
+
+class AnswerLost(Exception):
+    """The registry knows nothing of what it said it would answer: it is to be sent again."""
+
+
 class RegistryClient:
     """Posts transactions. For one thread at a time; `close` from any."""
 
-    def __init__(self, session: OutboundSession, url: str, token: str | None = None) -> None:
+    def __init__(
+        self,
+        session: OutboundSession,
+        url: str,
+        token: str | None = None,
+        *,
+        prefer_async: bool = False,
+    ) -> None:
         self._session = session
         self._url = url
+        self._prefer = "return=minimal" + (", respond-async" if prefer_async else "")
         self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def transact(self, bundle: Resource, idempotency_key: str) -> str:
+    def transact(self, bundle: Resource, idempotency_key: str) -> str | Later:
         """Send `bundle`; the receipt is a digest of the registry's answer.
 
         Only a whole answer that accounts for every entry is taken as done: an answer cut
@@ -43,15 +74,42 @@ class RegistryClient:
         headers = {
             "Accept": _MEDIA_TYPE,
             "Content-Type": f"{_MEDIA_TYPE}; charset=utf-8",
-            "Prefer": "return=minimal",
+            "Prefer": self._prefer,
             "Idempotency-Key": idempotency_key,
             **self._authorization,
         }
         answer = self._session.request("POST", self._url, headers, resource_json.format(bundle))
+        if answer.status == 202:
+            return Later(self._status_url(answer), _retry_after(answer) or _ASK_AGAIN)
         if answer.status != 200:
             raise _refusal(answer)
-        _check_response(answer.body, len(bundle["entry"]))
-        return f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
+        return _receipt(answer.body, len(bundle["entry"]))
+
+    def ask(self, url: str, entries: int) -> str:
+        """The receipt of what the registry was to answer at `url`, of so many entries.
+
+        Raises:
+            DeliveryPending: it is still at work.
+            DeliveryDeferred: not now, or nobody knows.
+            DeliveryRejected: it refuses the Bundle.
+            AnswerLost: it knows nothing of it.
+        """
+        headers = {"Accept": _MEDIA_TYPE, **self._authorization}
+        answer = self._session.request("GET", url, headers, b"")
+        if answer.status == 202:
+            raise DeliveryPending(AT_WORK, _retry_after(answer) or _ASK_AGAIN)
+        if answer.status in (404, 410):
+            raise AnswerLost
+        if answer.status != 200:
+            raise _refusal(answer)
+        return _receipt(_unwrapped(answer.body), entries)
+
+    def _status_url(self, answer: Answer) -> str:
+        """Where the answer will be; only at the registry, for our token goes there."""
+        url = urljoin(self._url, answer.headers.get("content-location", ""))
+        if url == self._url or urlsplit(url)[:2] != urlsplit(self._url)[:2]:
+            raise DeliveryDeferred("the registry answered 202 and no place of its own to ask at")
+        return url
 
     def close(self) -> None:
         self._session.close()
@@ -88,9 +146,12 @@ def _refusal(answer: Answer) -> DeliveryDeferred | DeliveryRejected:
     )
     if not is_passing:
         return DeliveryRejected(reason)
+    return DeliveryDeferred(reason, _retry_after(answer))
+
+
+def _retry_after(answer: Answer) -> float | None:
     asked = answer.headers.get("retry-after")
-    retry_after = None if asked is None else parse_retry_after(asked, answer.headers.get("date"))
-    return DeliveryDeferred(reason, retry_after)
+    return None if asked is None else parse_retry_after(asked, answer.headers.get("date"))
 
 
 def _outcome(body: bytes) -> Mapping[str, Any] | None:
@@ -112,6 +173,33 @@ def _told(outcome: Mapping[str, Any] | None) -> Iterator[str]:
             path = paths[0] if isinstance(paths, list) and paths else None
             is_path = isinstance(path, str) and _EXPRESSION.match(path)
             yield f"{code} at {path}" if is_path else code
+
+
+def _receipt(body: bytes, sent: int) -> str:
+    _check_response(body, sent)
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def _unwrapped(body: bytes) -> bytes:
+    """The transaction-response in what a status URL answers.
+
+    Some answer as the transaction would have; others, with a batch-response around it.
+
+    Raises:
+        DeliveryDeferred, DeliveryRejected: as if the entry had been the answer.
+    """
+    try:
+        bundle = resource_json.parse_resource(body)
+        if bundle["resourceType"] != "Bundle" or bundle.get("type") != "batch-response":
+            return body
+        (entry,) = bundle["entry"]
+        status = int(str(entry["response"]["status"])[:3])
+        inner = entry.get("resource") or entry["response"].get("outcome") or {}
+    except (MalformedResource, KeyError, TypeError, ValueError):
+        raise DeliveryDeferred("the registry's answer is no transaction-response") from None
+    if status != 200:
+        raise _refusal(Answer(status, {}, resource_json.format(inner)))
+    return resource_json.format(inner)
 
 
 def _check_response(body: bytes, sent: int) -> None:

@@ -1,42 +1,50 @@
 """The national registry as a sink: a patient's day in one FHIR transaction."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from adapters.national_registry.client import RegistryClient
+from adapters.national_registry import acknowledgement
+from adapters.national_registry.acknowledgement import Awaited
+from adapters.national_registry.client import AT_WORK, AnswerLost, Later, RegistryClient
+from adapters.national_registry.port import Commit, Read, Surroundings, Transaction
+from adapters.national_registry.section import Section
 from adapters.national_registry.translate import (
     Change,
     Rules,
     group,
     is_wanted,
     needed,
+    patient_change,
     translate,
+    translate_patient,
 )
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
-from fhir_server.core.version import Version
+from fhir_server.core.version import Version, next_version
+from fhir_server.errors import DeliveryPending, DeliveryRejected
 from fhir_server.outbox.endpoint import OutboundPolicy, check_url
-from fhir_server.outbox.session import OutboundSession, Timeouts
-from fhir_server.outbox.sink import DELIVERY_SECONDS
+from fhir_server.outbox.idempotency import idempotency_key as key_of
+from fhir_server.outbox.session import OutboundSession
 
 NAME = "national-registry"
 
 
-class Read(Protocol):
-    """A version of a resource, by default the current one; blocking."""
-
-    def __call__(self, key: ResourceKey, version_id: int | None = None) -> Version | None: ...
-
-
 class NationalRegistrySink:
-    """Sends what readings became; other Observations are not the registry's business."""
+    """Sends what readings became, and changes of whose they are; nothing else."""
 
     def __init__(
-        self, name: str, client: RegistryClient, read: Read, rules: Rules, batch_size: int
+        self,
+        name: str,
+        client: RegistryClient,
+        read: Read,
+        commit: Commit,
+        rules: Rules,
+        batch_size: int,
     ) -> None:
         self._name = name
         self._client = client
         self._read = read
+        self._commit = commit
         self._rules = rules
         self._batch_size = batch_size
 
@@ -49,11 +57,14 @@ class NationalRegistrySink:
         return self._batch_size
 
     def group(self, version: Version) -> str | None:
-        """The patient's day.
+        """The patient's day; of a Patient, itself.
 
         A state that the registry is not to have is wanted nevertheless when the one
         before it was sent: it has to be taken back.
         """
+        if version.key.resource_type == "Patient":
+            told = patient_change([self._change(version)], self._rules)
+            return None if told is None else str(version.key)
         if version.key.resource_type != "Observation":
             return None
         for resource in (_body(version), self._before(version)):
@@ -62,19 +73,78 @@ class NationalRegistrySink:
         return None
 
     def deliver(self, versions: Sequence[Version], idempotency_key: str) -> str:
-        changes = [
-            Change(version.key, version.version_id, _body(version), self._before(version))
-            for version in versions
-        ]
+        receipts: list[str] = []
+        left = list(versions)
+        while left:
+            first = left[0]
+            awaited = self._awaited(first)
+            told = left
+            if awaited is not None and awaited.covered <= set(map(acknowledgement.reference, left)):
+                # Sent before: what joined its group since goes by itself.
+                told = [v for v in left if acknowledgement.reference(v) in awaited.covered]
+                receipts.append(self._answer(first, awaited))
+            else:
+                key = idempotency_key if left == list(versions) else key_of(self._name, left)
+                receipts.append(self._send(left, key))
+            left = [version for version in left if version not in told]
+        return " ".join(receipts)
+
+    def _send(self, versions: Sequence[Version], idempotency_key: str) -> str:
+        bundle = self._bundle(versions)
+        if not bundle["entry"]:
+            return "nothing to tell"
+        said = self._client.transact(bundle, idempotency_key)
+        if isinstance(said, Later):
+            task = acknowledgement.task(versions, said.url, len(bundle["entry"]))
+            self._keep(acknowledgement.task_key(self._name, versions[0]), task)
+            raise DeliveryPending(AT_WORK, said.retry_after)
+        return said
+
+    def _answer(self, first: Version, awaited: Awaited) -> str:
+        """What the registry says of what it took before."""
+        if not awaited.is_open:
+            return awaited.receipt
+        try:
+            receipt = self._client.ask(awaited.url, awaited.entries)
+        except DeliveryRejected as rejected:
+            self._close(first, "failed", str(rejected))
+            raise
+        except AnswerLost:
+            self._close(first, "failed", "the registry lost it")
+            raise DeliveryPending("the registry lost what it had taken", 0.0) from None
+        self._close(first, "completed", receipt)
+        return receipt
+
+    def _bundle(self, versions: Sequence[Version]) -> Resource:
+        changes = [self._change(version) for version in versions]
+        if versions[0].key.resource_type == "Patient":
+            return translate_patient(changes, self._rules)
         known = {
             key: resource
             for key in sorted(needed(changes))
             if (found := self._read(key)) is not None and (resource := _body(found)) is not None
         }
-        bundle = translate(changes, known, self._rules)
-        if not bundle["entry"]:
-            return "nothing to tell"
-        return self._client.transact(bundle, idempotency_key)
+        return translate(changes, known, self._rules)
+
+    def _change(self, version: Version) -> Change:
+        return Change(version.key, version.version_id, _body(version), self._before(version))
+
+    def _awaited(self, first: Version) -> Awaited | None:
+        found = self._read(acknowledgement.task_key(self._name, first))
+        resource = None if found is None else _body(found)
+        return None if resource is None else acknowledgement.awaited(resource)
+
+    def _close(self, first: Version, status: str, receipt: str) -> None:
+        key = acknowledgement.task_key(self._name, first)
+        found = self._read(key)
+        if found is not None and (resource := _body(found)) is not None:
+            self._keep(key, acknowledgement.closed(resource, status, receipt))
+
+    def _keep(self, key: ResourceKey, resource: Resource) -> None:
+        def decide(tx: Transaction) -> None:
+            tx.put(*next_version(tx.read(key), key, resource, tx.now))
+
+        self._commit(decide)
 
     def close(self) -> None:
         self._client.close()
@@ -86,89 +156,33 @@ class NationalRegistrySink:
         return None if previous is None else _body(previous)
 
 
-def from_settings(
-    section: Mapping[str, Any], *, read: Read, allow_private_endpoints: bool
-) -> NationalRegistrySink:
+def from_settings(section: Mapping[str, Any], around: Surroundings) -> NationalRegistrySink:
     """The sink that `[adapters.national-registry]` describes.
 
     Keys: `url` (the registry's FHIR base), `token` (bearer), `ca_file`, `send_auxiliary`,
-    `patient_systems`, `batch_size`, `connect_seconds`, `read_seconds`, `total_seconds`.
+    `patient_systems`, `batch_size`, `prefer_async`, `connect_seconds`, `read_seconds`,
+    `total_seconds`.
 
     Raises:
         ValueError: a key that is missing, unknown or of the wrong kind, or a URL that
             deliveries may not go to.
     """
-    fields = _Section(section)
+    fields = Section(NAME, section)
     url = fields.text("url").rstrip("/")
-    policy = OutboundPolicy(allow_private=allow_private_endpoints)
+    policy = OutboundPolicy(allow_private=around.allow_private_endpoints)
     check_url(url, policy)
-    timeouts = Timeouts(
-        connect=fields.seconds("connect_seconds", 5.0),
-        read=fields.seconds("read_seconds", 30.0),
-        total=fields.seconds("total_seconds", 45.0),
-    )
+    timeouts = fields.timeouts()
     rules = Rules(
         is_auxiliary_sent=fields.boolean("send_auxiliary", default=False),
         patient_systems=fields.texts("patient_systems", Rules().patient_systems),
     )
     batch_size = fields.count("batch_size", 100)
     token = fields.text("token", "") or None
+    prefer_async = fields.boolean("prefer_async", default=False)
     session = OutboundSession(policy, timeouts, ca_file=fields.text("ca_file", "") or None)
     fields.check_all_known()
-    return NationalRegistrySink(NAME, RegistryClient(session, url, token), read, rules, batch_size)
-
-
-class _Section:
-    """The section of the settings file, read key by key."""
-
-    def __init__(self, section: Mapping[str, Any]) -> None:
-        self._left = dict(section)
-
-    def text(self, name: str, default: str | None = None) -> str:
-        value = self._take(name, default)
-        if not isinstance(value, str):
-            raise _wrong(name, "a text")
-        return value
-
-    def texts(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        value = self._take(name, default)
-        if not isinstance(value, list | tuple) or not all(isinstance(x, str) for x in value):
-            raise _wrong(name, "a list of texts")
-        return tuple(value)
-
-    def boolean(self, name: str, *, default: bool) -> bool:
-        value = self._take(name, default)
-        if not isinstance(value, bool):
-            raise _wrong(name, "true or false")
-        return value
-
-    def count(self, name: str, default: int) -> int:
-        value = self._take(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise _wrong(name, "a number from 1")
-        return value
-
-    def seconds(self, name: str, default: float) -> float:
-        value = self._take(name, default)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 < value <= DELIVERY_SECONDS:
-            raise _wrong(name, f"seconds, more than 0 and at most {DELIVERY_SECONDS:g}")
-        return float(value)
-
-    def check_all_known(self) -> None:
-        if self._left:
-            names = ", ".join(sorted(self._left))
-            raise ValueError(f"adapters.{NAME} has unknown settings: {names}")
-
-    def _take(self, name: str, default: object) -> Any:
-        value = self._left.pop(name, default)
-        if value is None:
-            raise ValueError(f"adapters.{NAME}.{name} is missing")
-        return value
-
-
-def _wrong(name: str, kind: str) -> ValueError:
-    return ValueError(f"adapters.{NAME}.{name} must be {kind}")
+    client = RegistryClient(session, url, token, prefer_async=prefer_async)
+    return NationalRegistrySink(NAME, client, around.read, around.commit, rules, batch_size)
 
 
 def _body(version: Version) -> Resource | None:

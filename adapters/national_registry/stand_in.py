@@ -5,6 +5,8 @@
 `POST /fhir` takes transaction Bundles with conditional creates and updates by identifier.
 `GET /fhir/Observation?identifier=system|value` and `GET /counts` say what is there.
 `POST /faults {"kind": "store-then-cut", "times": 3}` makes the next three transactions fail.
+`store-then-later` answers 202 and, after `seconds`, at the status URL; `store-then-lose`
+answers 202 and then knows nothing of it.
 """
 
 import asyncio
@@ -43,6 +45,8 @@ class Fault(StrEnum):
     STORE_THEN_HANG = "store-then-hang"
     STORE_THEN_CUT = "store-then-cut"
     STORE_THEN_HALF_ANSWER = "store-then-half-answer"
+    STORE_THEN_LATER = "store-then-later"
+    STORE_THEN_LOSE = "store-then-lose"
 
     @property
     def is_after_store(self) -> bool:
@@ -130,9 +134,24 @@ def create_app(journal: Journal, faults: Faults) -> FastAPI:
             },
             200,
         )
+        if fault in (Fault.STORE_THEN_LATER, Fault.STORE_THEN_LOSE):
+            is_lost = fault is Fault.STORE_THEN_LOSE
+            kept = (b"", 0.0) if is_lost else (bytes(response.body), seconds)
+            number = journal.keep_answer(*kept)
+            headers = {"Content-Location": f"/answers/{number}", "Retry-After": "0"}
+            return Response(status_code=202, headers=headers)
         if fault is not Fault.NONE:
             return await _fail(request, fault, seconds, bytes(response.body))
         return response
+
+    @app.get("/answers/{number}")
+    async def answer(number: int) -> Response:
+        kept = journal.answer(number)
+        if kept is None:
+            return Response(status_code=202, headers={"Retry-After": "0"})
+        if not kept:
+            return _fhir(operation_outcome("not-found", "Bundle"), 404)
+        return Response(kept, media_type="application/fhir+json")
 
     @app.get("/fhir/{resource_type}")
     async def search(

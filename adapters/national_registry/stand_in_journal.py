@@ -1,6 +1,7 @@
 """What the stand-in registry keeps: resources, their identifiers, and the requests it saw."""
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -17,6 +18,8 @@ CREATE TABLE IF NOT EXISTS identifier(
 CREATE TABLE IF NOT EXISTS request(
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, idempotency_key TEXT NOT NULL,
     entries INTEGER NOT NULL, fault TEXT NOT NULL, outcome TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS answer(
+    id INTEGER PRIMARY KEY, due REAL NOT NULL, body BLOB NOT NULL);
 """
 
 
@@ -70,6 +73,21 @@ class Journal:
             " VALUES (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?, ?, ?, ?)",
             (idempotency_key, entries, fault, outcome),
         )
+
+    def keep_answer(self, body: bytes, seconds: float) -> int:
+        """The number of an answer that is given in `seconds`; an empty one is never there."""
+        (number,) = self._db.execute(
+            "INSERT INTO answer(due, body) VALUES (?, ?) RETURNING id",
+            (time.time() + seconds, body),
+        ).fetchone()
+        return int(number)
+
+    def answer(self, number: int) -> bytes | None:
+        """None while it is not due."""
+        row = self._db.execute(
+            "SELECT body FROM answer WHERE id = ? AND due <= ?", (number, time.time())
+        ).fetchone()
+        return None if row is None else bytes(row[0])
 
     def find(self, resource_type: str, system: str, value: str) -> list[Resource]:
         rows = self._db.execute(

@@ -12,15 +12,24 @@ Nothing in the Bundle depends on our ids or versions, and nothing on what was se
   reported stays visible as an error, and a late repeat of its create finds it and does
   nothing, where after a DELETE it would bring it back;
 - Patient and Device are conditional creates by identifier, and references to them are
-  `urn:uuid`, so they follow whatever the registry has.
+  `urn:uuid`, so they follow whatever the registry has;
+- a changed Patient is a conditional update by the identifier it was known by.
 """
 
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
+from adapters.national_registry.patient import (
+    POLICY_SYSTEM,
+    SNILS_SYSTEM,
+    OutwardPatient,
+    Token,
+    changed,
+    outward,
+    tokens,
+)
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.mapping.key import IDENTIFIER_SYSTEM as READING_SYSTEM
 from fhir_server.core.resource_json import Resource
@@ -29,14 +38,10 @@ from fhir_server.errors import DeliveryRejected
 STANDING_SYSTEM = "https://pmp.example/fhir/CodeSystem/device-standing"
 AUXILIARY = "auxiliary"
 
-SNILS_SYSTEM = "https://fhir.ru/ig/core/systems/snils"
-POLICY_SYSTEM = "https://fhir.ru/ig/core/systems/oms"
-
 _LOCAL = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]+)?\Z")
 _SERVERS_META = ("versionId", "lastUpdated", "source")
 
-# What the registry needs to know whose and by what; the rest of a Patient stays here.
-_PATIENT_ELEMENTS = ("name", "gender", "birthDate")
+# What the registry needs to know by what it was measured.
 _DEVICE_ELEMENTS = (
     "identifier",
     "manufacturer",
@@ -68,21 +73,9 @@ class Change(NamedTuple):
     previous: Resource | None
 
 
-class Token(NamedTuple):
-    """An identifier as a search criterion takes it."""
-
-    system: str
-    value: str
-
-    def criterion(self) -> str:
-        """`identifier=system|value`, escaped for a search and for a URL."""
-        system, value = (re.sub(r"([\\,|$])", r"\\\1", part) for part in self)
-        return "identifier=" + quote(f"{system}|{value}", safe=":/|")
-
-
 def reading_token(observation: Resource) -> Token | None:
     """The reading's own identifier; None for an Observation that no reading made."""
-    return next((t for t in _tokens(observation) if t.system == READING_SYSTEM), None)
+    return next((t for t in tokens(observation) if t.system == READING_SYSTEM), None)
 
 
 def is_wanted(observation: Resource, rules: Rules) -> bool:
@@ -123,6 +116,22 @@ def needed(changes: Iterable[Change]) -> frozenset[ResourceKey]:
         for reference in _references(resource)
         if (key := _local_key(reference)) is not None
     )
+
+
+def patient_change(changes: Sequence[Change], rules: Rules) -> OutwardPatient | None:
+    """What the changes of one Patient come to, from what was told before to what is now."""
+    return changed(changes[0].previous, changes[-1].current, rules.patient_systems)
+
+
+def translate_patient(changes: Sequence[Change], rules: Rules) -> Resource:
+    """The transaction Bundle for changes of one Patient; without entries as in `translate`."""
+    told = patient_change(changes, rules)
+    entries = []
+    if told is not None:
+        request = {"method": "PUT", "url": f"Patient?{told.token.criterion()}"}
+        urn = _urn("Patient", told.token)
+        entries = [{"fullUrl": urn, "resource": told.resource, "request": request}]
+    return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 
 
 def translate(
@@ -203,7 +212,7 @@ class _BundleInMaking:
         target = self._known.get(key)
         if target is not None and key.resource_type == "Patient":
             return {**kept, "reference": self._add_patient(key, target)}
-        token = None if target is None else next(_tokens(target), None)
+        token = None if target is None else next(tokens(target), None)
         if target is None or token is None:
             return {**kept, "type": key.resource_type}
         if key.resource_type == "Device":
@@ -212,18 +221,10 @@ class _BundleInMaking:
         return {**kept, "type": key.resource_type, "identifier": named}
 
     def _add_patient(self, key: ResourceKey, patient: Resource) -> str:
-        tokens = list(_tokens(patient))
-        of_system = {token.system: token for token in reversed(tokens)}
-        best = [of_system[each] for each in self._rules.patient_systems if each in of_system]
-        best = best or [token for token in tokens if token.system][:1]
-        if not best:
+        told = outward(patient, self._rules.patient_systems)
+        if told is None:
             raise DeliveryRejected(f"{key} has no identifier that the registry could know")
-        resource: Resource = {
-            "resourceType": "Patient",
-            "identifier": [token._asdict() for token in best],
-        }
-        resource |= {name: patient[name] for name in _PATIENT_ELEMENTS if name in patient}
-        return self._add_around(best[0], resource)
+        return self._add_around(told.token, told.resource)
 
     def _add_device(self, token: Token, device: Resource) -> str:
         resource: Resource = {"resourceType": "Device"}
@@ -289,14 +290,6 @@ def _references(value: Any) -> Iterator[Mapping[str, Any]]:
 def _local_key(reference: Mapping[str, Any]) -> ResourceKey | None:
     matched = _LOCAL.match(reference.get("reference", ""))
     return ResourceKey(matched[1], matched[2]) if matched else None
-
-
-def _tokens(resource: Resource) -> Iterator[Token]:
-    identifiers = resource.get("identifier") or []
-    # Some types have one identifier, not a list of them.
-    for identifier in identifiers if isinstance(identifiers, list) else [identifiers]:
-        if identifier.get("value"):
-            yield Token(identifier.get("system", ""), identifier["value"])
 
 
 def _is_auxiliary(observation: Resource) -> bool:

@@ -1,7 +1,7 @@
 """The port through which an adapter delivers."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fhir_server.core.version import Version
 
@@ -40,4 +40,17 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Cut what is under way (it ends as deferred) and let go. Called from another thread."""
+        ...
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A sink that also acts as time passes: a period ends, an answer does not come."""
+
+    def attend(self) -> None:
+        """Do what is due, if it is time to look; most calls do nothing.
+
+        Called between deliveries, on the sink's own thread, in every worker: what two of
+        them do at once must be as if one had.
+        """
         ...

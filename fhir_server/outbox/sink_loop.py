@@ -7,10 +7,15 @@ from collections.abc import Callable, Sequence
 from threading import Event
 from typing import NamedTuple
 
-from fhir_server.errors import DeliveryDeferred, DeliveryRejected, StoreUnavailable
+from fhir_server.errors import (
+    DeliveryDeferred,
+    DeliveryPending,
+    DeliveryRejected,
+    StoreUnavailable,
+)
 from fhir_server.outbox.backoff import Backoff
 from fhir_server.outbox.idempotency import idempotency_key
-from fhir_server.outbox.sink import DELIVERY_SECONDS, Sink
+from fhir_server.outbox.sink import DELIVERY_SECONDS, Attentive, Sink
 from fhir_server.store.protocol import Delivery, Outbox
 
 _log = logging.getLogger(__name__)
@@ -65,6 +70,8 @@ class SinkLoop:
         Raises:
             StoreUnavailable: nothing could be claimed.
         """
+        if isinstance(self._sink, Attentive):
+            self._sink.attend()
         begun = time.monotonic()
         claimed = self._outbox.claim(
             self._sink.name, self._owner, self._pace.lease, self._sink.batch_size
@@ -87,6 +94,11 @@ class SinkLoop:
         try:
             versions = [self._outbox.version(delivery) for delivery in batch]
             receipt = self._sink.deliver(versions, idempotency_key(self._sink.name, versions))
+        except DeliveryPending as pending:
+            self._failures = 0
+            delay = self._pace.delivery.delay(_attempts(batch), self._chance(), pending.retry_after)
+            self._put_off(batch, delay, str(pending))
+            return []
         except DeliveryDeferred as deferred:
             self._failures += 1
             self._pause = self._pace.receiver.delay(

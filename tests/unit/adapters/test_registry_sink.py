@@ -4,15 +4,18 @@ from datetime import UTC, datetime
 
 import pytest
 
+from adapters.national_registry.port import Surroundings
 from adapters.national_registry.sink import from_settings
 from fhir_server.core import resource_json
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.mapping.key import IDENTIFIER_SYSTEM
+from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.version import Version
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 KEY = ResourceKey("Observation", "o1")
 URL = "https://registry.example/fhir"
+NO_COMMIT = None  # nothing here is answered later
 
 
 class Versions:
@@ -53,7 +56,8 @@ def reading(value="r1", day="2024-05-01", *, auxiliary=False):
 
 
 def sink(read, **section):
-    return from_settings({"url": URL, **section}, read=read, allow_private_endpoints=False)
+    around = Surroundings(read, NO_COMMIT, SearchParameters(()), lambda: NOW)
+    return from_settings({"url": URL, **section}, around)
 
 
 def groups(*bodies, **section):
