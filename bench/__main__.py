@@ -91,14 +91,15 @@ def main() -> int:
         if arguments.url:
             other = OtherServer(arguments.url, tuple(arguments.header), tell)
             population = Population(min(arguments.sizes or (10_000,)))
-            for each in measure_other(
-                other, population, plan.pace, plan.burst, plan.is_wanted, tell
-            ):
-                (skipped if isinstance(each, Skipped) else rows).append(each)  # type: ignore[arg-type]
+            found = measure_other(other, population, plan.pace, plan.burst, plan.is_wanted, tell)
         else:
             plan.cache.mkdir(parents=True, exist_ok=True)
-            for row in measure_own(plan, tell):
-                rows.append(row)
+            found = measure_own(plan, tell)
+        for each in found:
+            if isinstance(each, Row):
+                rows.append(each)
+            else:
+                skipped.append(each)
     except UnexpectedAnswer as error:
         console.print(f"bench: {error}", style="red", markup=False)
         return 1

@@ -13,7 +13,7 @@ import msgspec
 import uvloop
 
 # Seconds behind its end after which a load that does not end is an error.
-PATIENCE = 300
+PATIENCE = 120
 
 FHIR_JSON = "application/fhir+json"
 
@@ -88,6 +88,11 @@ class Measured:
 
 class UnexpectedAnswer(Exception):
     """The server answered something else than the load asks for."""
+
+
+def reason(error: Exception) -> str:
+    """Why a load came to nothing."""
+    return str(error) or f"it took longer than {PATIENCE} s ({type(error).__name__})"
 
 
 def in_turn(requests: Iterator[bytes]) -> Callable[[], Script]:

@@ -2,21 +2,34 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import requests as http
 
-from bench.http_load import Address, Measured, Script, UnexpectedAnswer, in_turn, page_by_page, run
+from bench.http_load import (
+    Address,
+    Measured,
+    Script,
+    UnexpectedAnswer,
+    in_turn,
+    page_by_page,
+    reason,
+    run,
+)
 from bench.loads import Load, Scene
-from bench.process import Process
-from bench.result import Comparison, Row, milliseconds
+from bench.process import Process, bare_server
+from bench.result import Comparison, Row, Skipped, milliseconds
 
 # Made before the clock runs, so that making them takes nothing from the server: so many
 # different reads, and writes enough for the fastest server.
 _READS = 5_000
 _WRITES_PER_SECOND = 8_000
 _WARM_SECONDS = 0.3
+# Seconds for which so many requests at once may keep a server busy.
+_LONGEST_TURN = 20.0
+
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,41 @@ class Pace:
         return self.bulk_connections if load.weight > 1 else self.connections
 
 
-def warm(load: Load, target: Target) -> None:
+def measure_all(
+    loads: Iterable[Load], target: Target, pace: Pace, tell: Tell, *, is_judged: bool
+) -> Iterator[Row | Skipped]:
+    """Each load at each number of connections, and beside its bare route.
+
+    With `is_judged` the ratio at the most connections is held against its aim.
+    """
+    with bare_server() as bare:
+        for load in loads:
+            tell(f"{target.name} {target.scene.population.readings:,}: {load.name}")
+            try:
+                yield from _measure_one(load, target, pace, bare, is_judged=is_judged)
+            except (UnexpectedAnswer, OSError) as error:
+                yield Skipped(target.name, load.name, reason(error))
+
+
+def _measure_one(
+    load: Load, target: Target, pace: Pace, bare: Process, *, is_judged: bool
+) -> Iterator[Row | Skipped]:
+    warm(load, target, pace.seconds)
+    connections = pace.of(load)
+    longest = 0.0
+    for number in connections:
+        if longest * number > _LONGEST_TURN:
+            yield Skipped(target.name, load.name, f"too slow for {number} connections")
+            return
+        row, measured = measure(load, target, number, pace.seconds)
+        longest = measured.percentile(0.5) / number
+        if load.bare:
+            aim = load.aim if is_judged and number == max(connections) else None
+            row = row.against(compare(load, target.scene, row, measured, bare, pace.seconds, aim))
+        yield row
+
+
+def warm(load: Load, target: Target, seconds: float) -> None:
     """Ask once, look whether the answer is right, and go on for a moment.
 
     Raises:
@@ -51,9 +98,12 @@ def warm(load: Load, target: Target) -> None:
     once = in_turn(itertools.islice(requests, 1))
     first = run(target.scene.address, once, 1).check(load.status)
     if not load.is_right(json.loads(first.body or b"{}")):
-        raise UnexpectedAnswer(f"{load.name}: {first.body[:300].decode(errors='replace')}")
+        said = first.body[:300].decode(errors="replace")
+        raise UnexpectedAnswer(f"not what the load asks for: {said}")
     if not load.is_write:
-        run(target.scene.address, in_turn(requests), 4, _WARM_SECONDS).check(load.status)
+        run(target.scene.address, in_turn(requests), 4, min(seconds, _WARM_SECONDS)).check(
+            load.status
+        )
 
 
 def measure(
@@ -88,8 +138,7 @@ def compare(
     measured: Measured,
     bare: Process,
     seconds: float,
-    *,
-    is_judged: bool,
+    aim: float | None,
 ) -> Comparison:
     """The same on a bare FastAPI route that is sent, or answers, as many bytes.
 
@@ -109,7 +158,7 @@ def compare(
     return Comparison(
         f"bare route, {yardstick.per_second:,.0f}/s",
         row.per_second / yardstick.per_second,
-        load.aim if is_judged else None,
+        aim,
         cpu_ratio=cpu / row.server_cpu if row.server_cpu else None,
     )
 

@@ -11,16 +11,14 @@ from typing import Any
 
 import requests as http
 
-from bench import delivery, process
+from bench import delivery
 from bench.declared import declared, missing
 from bench.delivery import deliver
-from bench.http_load import FHIR_JSON, Address, UnexpectedAnswer
+from bench.http_load import FHIR_JSON, Address, UnexpectedAnswer, reason
 from bench.loads import LOADS, Load, Scene
-from bench.measure import Pace, Target, compare, measure, warm
+from bench.measure import Pace, Target, Tell, measure_all
 from bench.readings import Names, Population, device, observation, patient
 from bench.result import Row, Skipped
-
-Tell = Callable[[str], None]
 
 _BUNDLE = 100
 _TIMEOUT = 300
@@ -108,21 +106,7 @@ def measure_other(
         else:
             loads.append(load)
     target = Target(server.name, server.fill(population))
-    with process.bare_server() as bare:
-        for load in loads:
-            tell(f"{server.name}: {load.name}")
-            try:
-                warm(load, target)
-                for number in pace.of(load):
-                    row, measured = measure(load, target, number, pace.seconds)
-                    if load.bare:
-                        compared = compare(
-                            load, target.scene, row, measured, bare, pace.seconds, is_judged=False
-                        )
-                        row = row.against(compared)
-                    yield row
-            except (UnexpectedAnswer, OSError, TimeoutError) as error:
-                yield Skipped(server.name, load.name, str(error) or type(error).__name__)
+    yield from measure_all(loads, target, pace, tell, is_judged=False)
     if is_wanted("delivery"):
         yield from _delivered(server, target, burst, tell)
 
@@ -140,7 +124,7 @@ def _delivered(
         try:
             yield from deliver(target, burst)
         except (UnexpectedAnswer, OSError) as error:
-            yield Skipped(server.name, "delivery", str(error))
+            yield Skipped(server.name, "delivery", reason(error))
 
 
 def _header(line: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +10,13 @@ from pathlib import Path
 from bench import fill, filled, process, raw_lookups, raw_mongo, raw_sqlite
 from bench.delivery import deliver
 from bench.filled import Kind, Store
-from bench.http_load import Address
-from bench.loads import BATCH, INGEST, LOADS, NEWEST, READ, Load, Scene
-from bench.measure import Pace, Target, compare, measure, warm
+from bench.http_load import Address, UnexpectedAnswer, reason
+from bench.loads import BATCH, INGEST, LOADS, NEWEST, READ, Scene
+from bench.measure import Pace, Target, Tell, measure, measure_all, warm
 from bench.raw_sqlite import Raw
 from bench.readings import OWN_NAMES, Population
-from bench.result import Comparison, Row
+from bench.result import Comparison, Row, Skipped
 from fhir_server.core.version import format_instant
-
-Tell = Callable[[str], None]
 
 RAW_AIM: dict[Kind, float] = {"sqlite": 0.25, "mongo": 0.4}
 GROWTH_AIM = 1.1
@@ -42,7 +40,7 @@ class Plan:
         return not self.only or any(word in name for word in self.only)
 
 
-def measure_own(plan: Plan, tell: Tell) -> Iterator[Row]:
+def measure_own(plan: Plan, tell: Tell) -> Iterator[Row | Skipped]:
     """The rows of the table, one after the other, as they come."""
     for kind in plan.stores:
         for size in plan.sizes:
@@ -52,10 +50,16 @@ def measure_own(plan: Plan, tell: Tell) -> Iterator[Row]:
             yield from _writes(kind, folder, population, plan, tell)
         smallest = Population(min(plan.sizes))
         folder = _fill(kind, smallest, plan, tell)
-        yield from _against_raw(kind, folder, smallest, plan, tell)
-        yield from _delivery(kind, folder, smallest, plan, tell)
-        yield from _processes(kind, folder, smallest, plan, tell)
-        yield from _growth(kind, plan, tell)
+        for name, measured in (
+            ("raw inserts", _against_raw(kind, folder, smallest, plan, tell)),
+            ("delivery", _delivery(kind, folder, smallest, plan, tell)),
+            ("second process", _processes(kind, folder, smallest, plan, tell)),
+            ("ingest memory", _growth(kind, plan, tell)),
+        ):
+            try:
+                yield from measured
+            except (UnexpectedAnswer, OSError) as error:
+                yield Skipped(kind, name, reason(error))
 
 
 def _fill(kind: Kind, population: Population, plan: Plan, tell: Tell) -> Path:
@@ -86,7 +90,7 @@ def _serving(
 
 def _reads(
     kind: Kind, folder: Path, population: Population, plan: Plan, tell: Tell
-) -> Iterator[Row]:
+) -> Iterator[Row | Skipped]:
     loads = [load for load in LOADS if not load.is_write and plan.is_wanted(load.name)]
     if not loads:
         return
@@ -96,9 +100,9 @@ def _reads(
             tell(f"{kind} {population.readings:,}: bare lookups")
             raw = raw_lookups.look_up(store, population)
         bare_lookups = {READ.name: raw.read, NEWEST.name: raw.newest} if raw else {}
-        for row in _rows(loads, target, plan, tell):
+        for row in measure_all(loads, target, plan.pace, tell, is_judged=True):
             looked = bare_lookups.get(row.load)
-            if looked and row.connections == 1:
+            if looked and isinstance(row, Row) and row.connections == 1:
                 against = f"bare lookups, {looked:,.0f}/s"
                 row = row.against(Comparison(against, row.per_second / looked))
             yield row
@@ -106,31 +110,12 @@ def _reads(
 
 def _writes(
     kind: Kind, folder: Path, population: Population, plan: Plan, tell: Tell
-) -> Iterator[Row]:
+) -> Iterator[Row | Skipped]:
     loads = [load for load in LOADS if load.is_write and plan.is_wanted(load.name)]
     if not loads:
         return
     with filled.copy(kind, folder) as store, _serving(store, population) as target:
-        yield from _rows(loads, target, plan, tell)
-
-
-def _rows(loads: list[Load], target: Target, plan: Plan, tell: Tell) -> Iterator[Row]:
-    with process.bare_server() as bare:
-        for load in loads:
-            tell(f"{target.name} {target.scene.population.readings:,}: {load.name}")
-            warm(load, target)
-            connections = plan.pace.of(load)
-            for number in connections:
-                row, measured = measure(load, target, number, plan.pace.seconds)
-                if load.bare:
-                    is_judged = number == max(connections)
-                    seconds = plan.pace.seconds
-                    row = row.against(
-                        compare(
-                            load, target.scene, row, measured, bare, seconds, is_judged=is_judged
-                        )
-                    )
-                yield row
+        yield from measure_all(loads, target, plan.pace, tell, is_judged=True)
 
 
 def _against_raw(
@@ -143,7 +128,7 @@ def _against_raw(
     tell(f"{kind}: {name}")
     with filled.copy(kind, folder) as store:
         with _serving(store, population) as target:
-            warm(INGEST, target)
+            warm(INGEST, target, plan.pace.seconds)
             after = _newest(store)
             row, _ = measure(INGEST, target, 8, 3_600, plan.ingested // BATCH)
         raw = _insert_again(store, after)
@@ -191,7 +176,7 @@ def _processes(
         tell(f"{kind}: {load.name}, {workers} processes")
         with filled.opened(kind, folder) as store:
             with _serving(store, population, workers=workers) as target:
-                warm(load, target)
+                warm(load, target, plan.pace.seconds)
                 row, _ = measure(load, target, connections, plan.pace.seconds)
         if workers == 1:
             alone[load.name] = row

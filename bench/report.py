@@ -42,7 +42,9 @@ def show(console: Console, rows: Sequence[Row], skipped: Sequence[Skipped]) -> N
         )
     console.print(table)
     for each in skipped:
-        console.print(f"skipped: {each.load} ({each.reason})", markup=False, highlight=False)
+        console.print(
+            f"skipped: {each.store}, {each.load} ({each.reason})", markup=False, highlight=False
+        )
 
 
 def _figure(value: float | None, digits: int) -> str:
