@@ -1,6 +1,7 @@
 """`make bench`: runs the loads, prints one table, keeps the figures as JSON."""
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -76,6 +77,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 def main() -> int:
     arguments = _arguments()
+    # Stopped in any way, it stops what it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     began = time.monotonic()
 
@@ -103,6 +106,9 @@ def main() -> int:
     except UnexpectedAnswer as error:
         console.print(f"bench: {error}", style="red", markup=False)
         return 1
+    except KeyboardInterrupt:
+        console.print("bench: stopped", style="red")
+        return 130
     finally:
         if rows:
             rows = larger_against_smaller(rows)
