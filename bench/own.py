@@ -225,8 +225,13 @@ def larger_against_smaller(rows: list[Row]) -> list[Row]:
         ]
         smallest = min(alike, key=lambda other: other.readings, default=None)
         if smallest and row in alike and row.readings > smallest.readings:
-            ratio = row.p50 / smallest.p50
             against = f"p50 at {smallest.readings:,}: {smallest.p50:.2f} ms"
-            row = row.against(Comparison(against, ratio, 1.5, is_ceiling=True))
+            ratio, before = row.p50 / smallest.p50, _cpu(smallest)
+            cpu_ratio = _cpu(row) / before if before else None
+            row = row.against(Comparison(against, ratio, 1.5, is_ceiling=True, cpu_ratio=cpu_ratio))
         compared.append(row)
     return compared
+
+
+def _cpu(row: Row) -> float:
+    return (row.server_cpu or 0.0) + (row.database_cpu or 0.0)

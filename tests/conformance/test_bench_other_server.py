@@ -3,9 +3,18 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from bench import process
 from bench.loads import LOADS
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(command, timeout):
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=timeout, cwd=ROOT
+    )
 
 
 def test_another_server_gets_every_load_that_it_declares(tmp_path):
@@ -16,7 +25,7 @@ def test_another_server_gets_every_load_that_it_declares(tmp_path):
             *("--sizes", "3000", "--seconds", "0.05", "--connections", "2", "--burst", "20"),
             *("--output", output),
         ]
-        ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+        ended = bench(command, timeout=200)
     assert ended.returncode == 0, ended.stderr
     figures = json.loads(output.read_bytes())
     standard = {load.name for load in LOADS if "/readings" not in load.needs}
@@ -29,6 +38,6 @@ def test_another_server_gets_every_load_that_it_declares(tmp_path):
 def test_what_is_no_fhir_server_is_said(tmp_path):
     with process.bare_server() as server:
         command = [sys.executable, "-m", "bench", "--url", f"{server.url}/fhir"]
-        ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        ended = bench(command, timeout=60)
     assert ended.returncode == 1
     assert "metadata: 404" in ended.stderr
