@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PORT ?= 8080
 ONCE ?=
+ARGS ?=
 
 .PHONY: help setup demo run test check format bench soak lock clean
 
@@ -40,8 +41,8 @@ format: $(READY) ## put the code in its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## the benchmark: ratios taken in one run
-	$(BIN)/python -m bench
+bench: $(READY) ## the benchmark: ratios taken in one run (ARGS=--full for all of it)
+	$(BIN)/python -m bench $(ARGS)
 
 soak: $(READY) ## the fault tests at full length
 	FHIR_SERVER_TEST_SCALE=10 $(BIN)/pytest tests/faults

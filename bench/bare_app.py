@@ -5,7 +5,11 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 app = FastAPI()
-_kept: dict[str, Any] = {"body": {}, "bytes": b""}
+
+
+class _Kept:
+    body: Any = None
+    text: bytes = b""
 
 
 @app.post("/echo", status_code=201)
@@ -15,18 +19,18 @@ async def echo(resource: dict[str, Any]) -> dict[str, Any]:
 
 @app.put("/kept")
 async def keep(request: Request) -> dict[str, Any]:
-    _kept["body"] = await request.json()
-    _kept["bytes"] = await request.body()
+    _Kept.body = await request.json()
+    _Kept.text = await request.body()
     return {}
 
 
 @app.get("/kept/{key}")
-async def kept(key: str) -> dict[str, Any]:
+async def kept(key: str) -> Any:
     """Returns a JSON body as a route that reads nothing would."""
-    return _kept["body"]
+    return _Kept.body
 
 
 @app.get("/bytes/{key}")
 async def as_bytes(key: str) -> Response:
     """The same without serializing: the fastest a FastAPI route can be."""
-    return Response(_kept["bytes"], media_type="application/json")
+    return Response(_Kept.text, media_type="application/json")

@@ -1,77 +1,70 @@
-"""Fills a store with Observations of the kind that cuffs and glucometers make."""
+"""Fills a store with a population, straight through its own door for moved stores.
+
+What stands at which place of the commit order follows from the place alone, so a fill that
+was interrupted goes on where the store ends.
+"""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from fhir_server.app import Components
+from bench.readings import OWN_NAMES, Population, assignment, device, observation, patient
+from fhir_server.app import open_components
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
-from fhir_server.core.version import next_version
-from fhir_server.store.protocol import Decision, Transaction
+from fhir_server.core.version import Version, next_version
+from fhir_server.settings import Settings
 
-LOINC = "http://loinc.org"
-UCUM = "http://unitsofmeasure.org"
-START = datetime(2024, 1, 1, 6, tzinfo=UTC)
-
-
-def patient_id(number: int) -> str:
-    return f"patient-{number}"
+_FILLED_AT = datetime(2024, 6, 1, tzinfo=UTC)
+_BATCH = 1_000
 
 
-def observation(number: int) -> Resource:
-    """The `number`th reading: patients take turns, as they do at the morning peak."""
-    patients = 50 if number < 10_000 else 5_000
-    patient = number % patients
-    taken = START + timedelta(minutes=7 * (number // patients), seconds=patient % 60)
-    quantity = {"system": UCUM, "code": "mm[Hg]", "unit": "mmHg"}
-    return {
-        "resourceType": "Observation",
-        "meta": {"profile": ["http://hl7.org/fhir/StructureDefinition/bp"]},
-        "identifier": [{"system": "https://pmp.example/fhir/bench", "value": f"r-{number}"}],
-        "status": "final",
-        "category": [
-            {
-                "coding": [
-                    {
-                        "system": "http://terminology.hl7.org/CodeSystem/observation-category",
-                        "code": "vital-signs",
-                    }
-                ]
-            }
-        ],
-        "code": {"coding": [{"system": LOINC, "code": "85354-9", "display": "Blood pressure"}]},
-        "subject": {"reference": f"Patient/{patient_id(patient)}"},
-        "effectiveDateTime": taken.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "device": {"reference": f"Device/cuff-{patient}"},
-        "component": [
-            {
-                "code": {"coding": [{"system": LOINC, "code": code}]},
-                "valueQuantity": {"value": value, **quantity},
-            }
-            for code, value in (("8480-6", 110 + number % 40), ("8462-4", 70 + number % 20))
-        ],
-    }
+def size(population: Population) -> int:
+    """Versions in all: a patient, a device and its assignment each, and the readings."""
+    return 3 * population.patients + population.readings
 
 
-def _chunks(first: int, last: int, size: int) -> Iterator[range]:
-    for at in range(first, last, size):
-        yield range(at, min(at + size, last))
+def instant(sequence: int) -> datetime:
+    """When the version at this place was stored."""
+    return _FILLED_AT + timedelta(milliseconds=sequence)
 
 
-def fill(components: Components, first: int, last: int) -> None:
-    """Store the readings `first` up to `last`, 500 a decision."""
+def version(sequence: int, population: Population) -> Version:
+    """What stands at this place of the commit order, counting from 1."""
+    resource_id, resource = _resource(sequence - 1, population)
+    key = ResourceKey(resource["resourceType"], resource_id)
+    made, _ = next_version(None, key, resource, instant(sequence))
+    return made._replace(sequence=sequence)
 
-    def decide(numbers: range) -> Decision[None]:
-        def put_all(tx: Transaction) -> None:
-            for number in numbers:
-                key = ResourceKey("Observation", components.context.new_id())
-                tx.put(*next_version(None, key, observation(number), tx.now))
 
-        return put_all
+def _resource(place: int, population: Population) -> tuple[str, Resource]:
+    kind, number = divmod(place, population.patients)
+    if kind == 0:
+        return OWN_NAMES.patient(number), patient(number)
+    if kind == 1:
+        return OWN_NAMES.device(number), device(number)
+    if kind == 2:
+        return f"use-{number}", assignment(number)
+    number = place - 3 * population.patients
+    return OWN_NAMES.reading(number), observation(number, population)
+
+
+def fill(store: str, population: Population, report: Callable[[int], None]) -> None:
+    """Bring the store of this URL to the whole population; `report` is told how far it is."""
 
     async def go() -> None:
-        for numbers in _chunks(first, last, 500):
-            await components.store.commit(decide(numbers))
+        opened = open_components(Settings(store=store)).store
+        try:
+            end = size(population)
+            reached = (await opened.extent()).newest
+            while reached < end:
+                report(reached)
+                last = min(reached + _BATCH, end)
+                batch = [version(n, population) for n in range(reached + 1, last + 1)]
+                await opened.restore(batch, end)
+                reached = last
+            report(reached)
+        finally:
+            await opened.close()
 
     asyncio.run(go())

@@ -189,7 +189,7 @@ def node(folder: Path) -> Iterator[Mongod]:
 @contextmanager
 def replica_set(folder: Path) -> Iterator[ReplicaSet]:
     """Three nodes for a module's tests; where there are none they are skipped, never in CI."""
-    made = _or_skip(lambda: ReplicaSet(_binary(), folder))
+    made = _or_skip(lambda: ReplicaSet(find_binary(), folder))
     try:
         yield made
     finally:
@@ -211,7 +211,7 @@ def provide(folder: Path) -> Mongod:
     Raises:
         NotToBeHad: it cannot be downloaded, or does not run on this machine.
     """
-    return Mongod(_binary(), folder)
+    return Mongod(find_binary(), folder)
 
 
 @contextmanager
@@ -256,7 +256,7 @@ def _become_primary(client: "MongoClient[dict[str, object]]", address: str) -> N
     raise OperationFailure("not a primary yet")
 
 
-def _binary() -> Path:
+def find_binary() -> Path:
     installed = shutil.which("mongod")
     if installed:
         return Path(installed)
