@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from fhir_server.core.form import Filled
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
@@ -24,7 +25,7 @@ from fhir_server.store.sqlite.identifiers import find_current
 from fhir_server.store.sqlite.names import Cache, Interner
 
 Identifier = tuple[str | None, str]
-Indexer = Callable[[Resource], IndexEntries]
+Indexer = Callable[[Resource | Filled], IndexEntries]
 Search = Callable[[sqlite3.Connection, Query], Page]
 
 
@@ -161,7 +162,7 @@ class SqliteTransaction:
         )
         return self._sequence, stored + waiting
 
-    def put(self, version: Version, resource: Resource | None) -> None:
+    def put(self, version: Version, resource: Resource | Filled | None) -> None:
         """Raises ValueError for what no correct caller does: another time, a missing body."""
         if version.last_updated != self.now:
             raise ValueError(f"{version.key}: last_updated is not the transaction's now")
