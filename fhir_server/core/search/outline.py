@@ -7,6 +7,7 @@ entries for ever, the others are filled and extracted anew for each resource.
 
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from fhir_server.core.form import Form
@@ -52,12 +53,17 @@ class _Step(NamedTuple):
 
 
 class Outline:
-    """What one form says to one index."""
+    """What one form says to one index.
+
+    `shared` is what its resources all say; the first `codes` of the tokens are codes, no
+    identifiers.
+    """
 
     def __init__(
         self, shared: IndexEntries, steps: Sequence[_Step], distinct: Callable[[Any], Any]
     ) -> None:
         self.shared = shared
+        self.codes = sum(1 for _ in takewhile(lambda token: not token.is_identifier, shared.tokens))
         self._steps = tuple(steps)
         self._distinct = distinct
         self._may_repeat = frozenset(
