@@ -48,7 +48,7 @@ def check_store(
 async def _check(
     url: str, indexer: Indexer, parameters: SearchParameters, extend: Extend
 ) -> Findings:
-    store = open_store(url, indexer.index, parameters, now, extend)
+    store = open_store(url, indexer, parameters, now, extend)
     try:
         return await asyncio.to_thread(store.check)
     finally:

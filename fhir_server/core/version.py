@@ -61,13 +61,18 @@ def next_version(
     """
     version_id = 1 if current is None else current.version_id + 1
     interaction: Interaction = "create" if current is None or current.is_deletion else "update"
-    own_meta = {"versionId": str(version_id), "lastUpdated": format_instant(now)}
+    stored = as_stored(key, version_id, format_instant(now), resource)
+    return Version(key, version_id, now, interaction, resource_json.format(stored)), stored
+
+
+def as_stored(key: ResourceKey, version_id: int, last_updated: str, resource: Resource) -> Resource:
+    """`resource` with what is the server's; the given dict is not changed."""
+    own_meta = {"versionId": str(version_id), "lastUpdated": last_updated}
     stored: Resource = {"resourceType": "", "id": "", "meta": own_meta, **resource}
     stored["resourceType"], stored["id"] = key
     meta = resource.get("meta")
     stored["meta"] = {**own_meta, **meta, **own_meta} if meta else own_meta
-    body = resource_json.format(stored)
-    return Version(key, version_id, now, interaction, body), stored
+    return stored
 
 
 def deletion(current: Version, now: datetime) -> Version:

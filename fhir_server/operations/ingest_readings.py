@@ -4,15 +4,22 @@ Stage one (payload to readings) runs before the decision; placing, stage two and
 look for what is already there run in it, so that a race is decided where it commits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
 from fhir_server.core import date_range, resource_json
+from fhir_server.core.form import Filled, Form
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.mapping.catalog import BrokenMapping
-from fhir_server.core.mapping.key import measured_signature, reading_identifier
+from fhir_server.core.mapping.forms import Values, form_values
+from fhir_server.core.mapping.key import (
+    IDENTIFIER_SYSTEM,
+    measured_signature,
+    reading_identifier,
+)
 from fhir_server.core.mapping.mapping import Mapping
 from fhir_server.core.mapping.reading import (
     Fault,
@@ -28,7 +35,7 @@ from fhir_server.core.monitoring.assignment_book import AssignmentBook
 from fhir_server.core.monitoring.place import Placed, place
 from fhir_server.core.monitoring.quarantine import NOTHING_KNOWN, About
 from fhir_server.core.resource_json import Resource
-from fhir_server.core.version import next_version
+from fhir_server.core.version import Version, next_version
 from fhir_server.errors import MalformedResource
 from fhir_server.interactions.context import Context
 from fhir_server.operations.assignments import AssignmentLookUp, Assignments
@@ -133,11 +140,29 @@ def decide_readings(
 
 
 class _Projected(NamedTuple):
-    """A reading that has its place: the Observation it would be and the name of it."""
+    """A reading that has its place: the Observation it would be and the name of it.
+
+    The Observation is `values` in the gaps of `form`, where there is one, else `projected`.
+    """
 
     name: _Name
-    resource: Resource
     placed: Placed
+    form: Form | None
+    values: Values = ()
+    projected: Resource | None = None
+
+    def resource(self) -> Resource:
+        """The Observation, to be read: ids and times of the server may be empty."""
+        if self.form is None:
+            assert self.projected is not None
+            return self.projected
+        return self.form.fill(("", "", *self.values))
+
+    def create(self, key: ResourceKey, now: datetime) -> tuple[Version, Resource | Filled]:
+        """The first version of the Observation."""
+        if self.form is None:
+            return next_version(None, key, self.resource(), now)
+        return self.form.create(key, now, self.values)
 
 
 class _Unplaced(NamedTuple):
@@ -164,7 +189,7 @@ class _Decision:
         self._gateway = gateway
         self._hold_back = HoldBack(tx, ctx, name, gateway)
         # By reading identifier: the Observations that are there, put just now or before.
-        self._there: dict[_Name, list[tuple[ResourceKey, Resource]]] = {}
+        self._there: dict[_Name, list[tuple[ResourceKey, Callable[[], Resource]]]] = {}
         self._projected: list[_Projected | _Unplaced] = []
 
     def project_all(self, assignments: Assignments, payloads: Sequence[ReadPayload]) -> int:
@@ -211,18 +236,30 @@ class _Decision:
         placed = place(reading, book)
         if isinstance(placed, Fault):
             return _Unplaced(placed, About(reading.device))
-        assert isinstance(self._mapping, Mapping)
-        resource = self._mapping.project(reading, placed.placement, self._gateway.received)
+        mapping = self._mapping
+        assert isinstance(mapping, Mapping)
+        placement = placed.placement
         if placed.plans:
-            codes = concept_codes(resource["code"])
+            codes = concept_codes(mapping.code(reading))
             if plans := answered_plans(placed.plans, codes, placed.instant):
-                resource["basedOn"] = [{"reference": str(plan)} for plan in plans]
+                placement = placement._replace(based_on=plans)
+        forms = mapping.forms(reading)
+        shape = forms.shape(reading, placement) if forms else None
+        if forms and shape and (form := forms.find(shape)):
+            values = form_values(reading, placement, self._gateway.received)
+            return _Projected((IDENTIFIER_SYSTEM, str(values[0])), placed, form, values)
+        resource = mapping.project(reading, placement, self._gateway.received)
         if self._ctx.is_validation_strict and (issues := self._ctx.validator.check(resource)):
             detail = f"{issues[0].expression or 'Observation'}: {issues[0].diagnostics}"
             fault = Fault(QuarantineReason.INVALID_RESOURCE, detail)
-            return _Unplaced(fault, About(reading.device, placed.placement.patient))
+            return _Unplaced(fault, About(reading.device, placement.patient))
+        if forms and shape:
+            # What is like it need not be checked again: no rule of R4 is about what may
+            # stand in its gaps but their formats.
+            forms.add(shape, reading, placement, resource)
         identifier = resource["identifier"][0]
-        return _Projected((identifier["system"], identifier["value"]), resource, placed)
+        name = identifier["system"], identifier["value"]
+        return _Projected(name, placed, None, projected=resource)
 
     def _find_there(self, readings: Sequence[Reading]) -> None:
         """Look up the stored Observations of all readings under every name they may have."""
@@ -241,24 +278,23 @@ class _Decision:
             for key in keys:
                 version = self._tx.read(key)
                 if version is not None and not version.is_deletion:
-                    there.append((key, version.resource()))
+                    there.append((key, version.resource))
 
     def _decide(
         self, position: int, ordinal: int, projected: _Projected | _Unplaced
     ) -> ReadingResult | _Unplaced:
         if isinstance(projected, _Unplaced):
             return projected
-        name, resource, placed = projected
-        if there := self._there.get(name):
-            signature = measured_signature(resource)
+        if there := self._there.get(projected.name):
+            signature = measured_signature(projected.resource())
             for key, other in there:
-                if measured_signature(other) == signature:
+                if measured_signature(other()) == signature:
                     return ReadingResult(position, ordinal, Verdict.DUPLICATE, (str(key),))
-            about = About(None, placed.placement.patient, there[0][0])
+            about = About(None, projected.placed.placement.patient, there[0][0])
             return _Unplaced(_CONFLICT, about)
         key = ResourceKey("Observation", self._ctx.new_id())
-        self._tx.put(*next_version(None, key, resource, self._tx.now))
-        self._there[name] = [(key, resource)]
+        self._tx.put(*projected.create(key, self._tx.now))
+        self._there[projected.name] = [(key, projected.resource)]
         return ReadingResult(position, ordinal, Verdict.ACCEPTED, (str(key),))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from fhir_server.core.form import Filled
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
@@ -45,7 +46,7 @@ class OpenStore(Store, Archive, Definable, Protocol):
 
 def open_store(
     url: str,
-    indexer: Callable[[Resource], IndexEntries],
+    indexer: Callable[[Resource | Filled], IndexEntries],
     parameters: SearchParameters,
     now: Callable[[], datetime],
     extend: Extend | None = None,

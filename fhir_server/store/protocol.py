@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeVar
 
+from fhir_server.core.form import Filled
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.custom import SearchDefinitions
@@ -90,8 +91,8 @@ class Transaction(Protocol):
         """
         ...
 
-    def put(self, version: Version, resource: Resource | None) -> None:
-        """Store `version` with its index entries; `resource` is its parsed body.
+    def put(self, version: Version, resource: Resource | Filled | None) -> None:
+        """Store `version` with its index entries; `resource` is its parsed body, or its form.
 
         `version` must follow the version that `read` gives.
         """

@@ -9,6 +9,7 @@ from jsonschema_rs import ValidationErrorKind
 
 from fhir_server.core.mapping.decode import Decoder, InvalidPayloadError
 from fhir_server.core.mapping.enrolment import EnrolmentRule, InvalidEnrolmentError
+from fhir_server.core.mapping.forms import Forms
 from fhir_server.core.mapping.key import CLOCK_KIND
 from fhir_server.core.mapping.placement import Placement
 from fhir_server.core.mapping.prescription import Prescription
@@ -21,6 +22,8 @@ from fhir_server.core.mapping.reading import (
 )
 from fhir_server.core.mapping.rule import NOTHING, IgnoreRule, RecordRule
 from fhir_server.core.resource_json import Resource
+
+Concept = dict[str, Any]
 
 # Enough to see what is wrong with a payload, however many faults it has.
 _MAX_NAMED_FAULTS = 5
@@ -56,10 +59,21 @@ class PayloadSchema:
 
 
 class Projection(Protocol):
-    """What stage two is made of: one for each rule, its status, and the device's clock."""
+    """What stage two is made of: one for each rule, its status, and the device's clock.
+
+    `forms` is None where hardly two Observations are alike.
+    """
+
+    @property
+    def forms(self) -> Forms | None: ...
 
     def project(self, reading: Reading, placement: Placement, issued: datetime) -> Resource:
         """The Observation; `issued` is aware."""
+        ...
+
+    def code(self, reading: Reading) -> Concept:
+        """The code of the Observation, without making it."""
+        ...
 
 
 class Mapping:
@@ -125,6 +139,14 @@ class Mapping:
     def project(self, reading: Reading, placement: Placement, issued: datetime) -> Resource:
         """Stage two: the Observation. Parts of it are shared; copy before changing one."""
         return self._templates[reading.rule].project(reading, placement, issued)
+
+    def code(self, reading: Reading) -> Concept:
+        """The code that the Observation of `reading` has, as a CodeableConcept to read."""
+        return self._templates[reading.rule].code(reading)
+
+    def forms(self, reading: Reading) -> Forms | None:
+        """The forms that Observations like that of `reading` have; None if they have none."""
+        return self._templates[reading.rule].forms
 
     def prescription(self, payload: Any) -> Prescription | Fault:
         """What an enrolment's payload prescribes, or what is wrong with it."""

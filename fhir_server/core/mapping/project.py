@@ -13,6 +13,7 @@ from typing import Any
 
 from fhir_server.core.mapping.clock import format_datetime
 from fhir_server.core.mapping.compile import ReadingSpec, stored_units
+from fhir_server.core.mapping.forms import Forms
 from fhir_server.core.mapping.key import (
     IDENTIFIER_SYSTEM,
     measured_signature,
@@ -92,6 +93,10 @@ class ValueTemplate:
     def code(self, measured: Measured) -> Concept:
         """The code that fits the unit; of an absent value, the first of the rule's."""
         return self._codes.get(measured.unit, self._default)
+
+    def is_known_word(self, measured: Measured) -> bool:
+        """Whether the value is a word of the rule, and not just what the device said."""
+        return measured.value in self._words
 
     def write(self, measured: Measured, element: dict[str, Any]) -> None:
         """Add value[x], or dataAbsentReason, to an Observation or one of its components."""
@@ -181,6 +186,11 @@ class Template:
             supplement["name"]: _concept(supplement["code"])
             for supplement in spec.record.get("supplements", ())
         }
+        self.forms: Forms | None = Forms(self._is_panel, self._is_known_word)
+
+    def code(self, reading: Reading) -> Concept:
+        """The code of the Observation, without making it."""
+        return self._value.code(_PANEL if self._is_panel else reading.values[0])
 
     def project(self, reading: Reading, placement: Placement, issued: datetime) -> Resource:
         """The Observation; `issued` is aware."""
@@ -194,12 +204,11 @@ class Template:
         resource["identifier"] = [
             {"system": IDENTIFIER_SYSTEM, "value": reading_key(reading, placement)}
         ]
-        if placement.based_on:
-            resource["basedOn"] = [{"reference": str(plan)} for plan in placement.based_on]
+        write_based_on(placement, resource)
         resource["status"] = "final"
         if self._category:
             resource["category"] = self._category
-        resource["code"] = self._value.code(main or _PANEL)
+        resource["code"] = self.code(reading)
         resource["subject"] = patient
         if reading.focus:
             resource["focus"] = [_focus(reading, placement)]
@@ -221,6 +230,9 @@ class Template:
             resource["derivedFrom"] = references(reading.derived_from, placement)
         self._write_components(reading, values if main is None else values[1:], resource)
         return resource
+
+    def _is_known_word(self, measured: Measured) -> bool:
+        return self._components.get(measured.name, self._value).is_known_word(measured)
 
     def _write_components(
         self, reading: Reading, values: tuple[Measured, ...], resource: Resource
@@ -274,6 +286,12 @@ def references(readings: Iterable[Reading], placement: Placement) -> list[Concep
         }
         for reading in readings
     ]
+
+
+def write_based_on(placement: Placement, resource: Resource) -> None:
+    """The plans that asked for it, if any did."""
+    if placement.based_on:
+        resource["basedOn"] = [{"reference": str(plan)} for plan in placement.based_on]
 
 
 def write_effective(reading: Reading, resource: Resource) -> None:

@@ -14,6 +14,7 @@ from fhir_server.core.mapping.project import (
     AUXILIARY_TAG,
     PHD_CATEGORY,
     references,
+    write_based_on,
     write_effective,
 )
 from fhir_server.core.mapping.reading import Reading
@@ -35,6 +36,8 @@ _CLOCK_CODE = {
 class StatusTemplate:
     """The status that goes with one rule's readings."""
 
+    forms = None
+
     def __init__(self, spec: ReadingSpec, knowledge: Knowledge, is_auxiliary: bool) -> None:
         measurement = knowledge.measurements.get(spec.reading["kind"])
         status = measurement.status if measurement else None
@@ -51,6 +54,10 @@ class StatusTemplate:
                 text = bit.display or knowledge.flags[name].display
                 self._bits[name] = {"coding": [coding], "text": text}
 
+    def code(self, reading: Reading) -> dict[str, Any]:
+        """The code of the Observation, without making it."""
+        return self._code
+
     def project(self, reading: Reading, placement: Placement, issued: datetime) -> Resource:
         """The Observation of the bits that are set; `issued` is aware."""
         patient = {"reference": str(placement.patient)}
@@ -58,6 +65,7 @@ class StatusTemplate:
         if self._is_auxiliary or placement.is_auxiliary:
             resource["meta"] = {"tag": [AUXILIARY_TAG]}
         resource["identifier"] = _identifier(reading, placement)
+        write_based_on(placement, resource)
         resource["status"] = "final"
         resource["category"] = [PHD_CATEGORY]
         resource["code"] = self._code
@@ -77,11 +85,20 @@ class StatusTemplate:
 class ClockTemplate:
     """What a device's clock showed when the gateway's showed something else."""
 
+    forms = None
+
+    def code(self, reading: Reading) -> dict[str, Any]:
+        """The code of the Observation, without making it."""
+        return _CLOCK_CODE
+
     def project(self, reading: Reading, placement: Placement, issued: datetime) -> Resource:
         """The Observation of the device, which is no patient's; `issued` is aware."""
-        return {
+        resource: Resource = {
             "resourceType": "Observation",
             "identifier": _identifier(reading, placement),
+        }
+        write_based_on(placement, resource)
+        return resource | {
             "status": "final",
             "category": [PHD_CATEGORY],
             "code": _CLOCK_CODE,

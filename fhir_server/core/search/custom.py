@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fhir_server.core.element_types import ElementTypes
 from fhir_server.core.fhirpath.expression import FhirPathError
+from fhir_server.core.form import Filled
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.index import Indexer
@@ -33,7 +34,7 @@ _NOT_HERE = frozenset({SearchType.COMPOSITE, SearchType.SPECIAL})
 class SearchDefinitions(NamedTuple):
     """How resources are indexed, and what can be asked of them: always as one."""
 
-    indexer: Callable[[Resource], IndexEntries]
+    indexer: Callable[[Resource | Filled], IndexEntries]
     parameters: SearchParameters
 
 

@@ -142,6 +142,10 @@ def _parts(*names: str) -> Extract:
     return extract
 
 
+_human_name = _parts("text", "family", "given", "prefix", "suffix")
+_address = _parts("text", "line", "city", "district", "state", "postalCode", "country")
+
+
 def _uri(value: str, add: Add, parameter: str, element: int) -> None:
     if value:
         add(_new(UriEntry, (parameter, value, element)))
@@ -277,6 +281,14 @@ _NUMBERS: Mapping[str, Extract] = dict.fromkeys(
 )
 
 
+_SEVERAL: frozenset[Extract] = frozenset({_codeable_concept, _human_name, _address})
+
+
+def is_single(extract: Extract, element: Mapping[str, Any]) -> bool:
+    """Whether `extract` adds no more than one entry for an element like this."""
+    return extract not in _SEVERAL and not (extract is _identifier and "type" in element)
+
+
 def extracts(zone: tzinfo) -> Mapping[tuple[SearchType, str], Extract]:
     """The function for each type of parameter and of element; a pair without one says nothing.
 
@@ -300,8 +312,8 @@ def extracts(zone: tzinfo) -> Mapping[tuple[SearchType, str], Extract]:
         },
         SearchType.STRING: {
             **_TEXTS,
-            "HumanName": _parts("text", "family", "given", "prefix", "suffix"),
-            "Address": _parts("text", "line", "city", "district", "state", "postalCode", "country"),
+            "HumanName": _human_name,
+            "Address": _address,
         },
         SearchType.DATE: _dates(zone),
         SearchType.NUMBER: {**_NUMBERS, "Range": _number_range},

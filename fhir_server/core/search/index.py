@@ -5,17 +5,20 @@ Known limits: SampledData and contained resources give no entries but their word
 """
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from fhir_server.core import date_range
 from fhir_server.core.element_types import ElementTypes
 from fhir_server.core.fhirpath.expression import Member
 from fhir_server.core.fhirpath.parse import parse
-from fhir_server.core.fhirpath.path import Path, Step, resolve
+from fhir_server.core.fhirpath.path import Field, Path, Step, resolve
 from fhir_server.core.fhirpath.walk import Visit, compile_walk
+from fhir_server.core.form import Filled, Form
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
-from fhir_server.core.search.extract import extracts, logical_reference
+from fhir_server.core.search.extract import Extract, extracts, logical_reference
+from fhir_server.core.search.outline import Found, Outline, outline
 from fhir_server.core.search.parameter import (
     SearchParameter,
     SearchParameters,
@@ -43,6 +46,13 @@ _RESULT = "entries({}, texts(root))".format(
     ", ".join(f"distinct({name})" for name in IndexEntries._fields if name != "texts")
 )
 
+# The same walk, only told: which element it would extract, and into which list.
+_RECORDING = (
+    "found = []",
+    *(f"add_{name} = (found, {kind})" for kind, name in enumerate(_LISTS.values())),
+)
+_NOT_TRIED = object()
+
 T = TypeVar("T")
 
 
@@ -62,7 +72,7 @@ class Indexer:
         self._parameters = parameters
         self._types = element_types
         self._extracts = extracts(date_range.load_zone(time_zone))
-        self._texts = TextReader(element_types).entries
+        self._texts = TextReader(element_types)
         self._walks: dict[str, Callable[[Resource], IndexEntries]] = {}
 
     def index(self, resource: Resource) -> IndexEntries:
@@ -81,8 +91,18 @@ class Indexer:
         except _SHAPE_ERRORS as error:
             raise self._explain(resource) from error
 
-    def __call__(self, resource: Resource) -> IndexEntries:
-        return self.index(resource)
+    def __call__(self, resource: Resource | Filled) -> IndexEntries:
+        """`index`, sooner done for what has a form: the entries are the same."""
+        if not isinstance(resource, Filled):
+            return self.index(resource)
+        form, values = resource
+        found = form.kept.get(self, _NOT_TRIED)
+        if found is _NOT_TRIED:
+            found = form.kept[self] = self._outline(form, values)
+        if found is None:
+            return self.index(resource.resource())
+        entries: IndexEntries = found.entries(values)
+        return entries
 
     def check(self, parameter: SearchParameter) -> None:
         """Try whether `parameter` can be compiled: for definitions that are not R4's own.
@@ -93,25 +113,42 @@ class Indexer:
         owner = parameter._replace(sources=(Source(parameter.code),))
         self._walk(parameter.resource_type, (owner,))
 
+    def _outline(self, form: Form, values: Sequence[str | Decimal]) -> Outline | None:
+        visits, names = self._visits_of(form.resource_type, self._all(form.resource_type))
+        if not all(isinstance(step, Field) for visit in visits for step in visit.path.steps):
+            # A condition may look at a gap.
+            return None
+        recorders = {visit.function: _recorder(names[visit.function]) for visit in visits}
+        walk = compile_walk(visits, self._types, form.resource_type, _RECORDING, "found", recorders)
+        texts = self._texts
+        return outline(form, values, walk, texts.texts, texts.entries, _distinct)
+
     def _compile(self, resource_type: str) -> Callable[[Resource], IndexEntries]:
-        return self._walk(resource_type, tuple(self._parameters.for_type(resource_type).values()))
+        return self._walk(resource_type, self._all(resource_type))
+
+    def _all(self, resource_type: str) -> tuple[SearchParameter, ...]:
+        return tuple(self._parameters.for_type(resource_type).values())
 
     def _walk(
         self, resource_type: str, parameters: Sequence[SearchParameter]
     ) -> Callable[[Resource], IndexEntries]:
+        visits, names = self._visits_of(resource_type, parameters)
+        names |= {"entries": IndexEntries, "distinct": _distinct, "texts": self._texts.entries}
+        return compile_walk(visits, self._types, resource_type, _PROLOGUE, _RESULT, names)
+
+    def _visits_of(
+        self, resource_type: str, parameters: Sequence[SearchParameter]
+    ) -> tuple[list[Visit], dict[str, Any]]:
+        """What a walk does for `parameters`, and the functions that it names."""
         within = self._composite_elements(resource_type, parameters)
-        names: dict[str, Any] = {
-            "entries": IndexEntries,
-            "distinct": _distinct,
-            "texts": self._texts,
-        }
+        names: dict[str, Any] = {}
         visits: list[Visit] = []
         for parameter in parameters:
             if parameter.is_derived or parameter.code in _OF_THE_STORE:
                 continue
             for path in self._paths(parameter):
                 visits.extend(self._visits(parameter, path, within, names))
-        return compile_walk(visits, self._types, resource_type, _PROLOGUE, _RESULT, names)
+        return visits, names
 
     def _paths(self, parameter: SearchParameter) -> tuple[Path, ...]:
         if parameter.type not in _LISTS:
@@ -186,3 +223,11 @@ _SHAPE_ERRORS = (AttributeError, TypeError, KeyError, ValueError, ArithmeticErro
 
 def _distinct(items: list[T]) -> tuple[T, ...]:
     return tuple(items) if len(items) < 2 else tuple(dict.fromkeys(items))
+
+
+def _recorder(extract: Extract) -> Callable[[Any, tuple[list[Found], int], str, int], None]:
+    def record(value: Any, sink: tuple[list[Found], int], parameter: str, element: int) -> None:
+        found, kind = sink
+        found.append(Found(extract, kind, value, parameter, element))
+
+    return record

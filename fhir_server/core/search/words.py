@@ -53,7 +53,7 @@ class TextReader:
 
     def entries(self, resource: Resource) -> tuple[TextEntry, ...]:
         """What `resource` says, of each parameter at most one."""
-        found = self._texts(resource)
+        found = self.texts(resource)
         narrative = _narrative(resource)
         if not narrative:
             content = _distinct(tuple(found))
@@ -66,7 +66,8 @@ class TextReader:
             else ((TextEntry(CONTENT, content),) if content else ())
         )
 
-    def _texts(self, resource: Resource) -> list[str]:
+    def texts(self, resource: Resource) -> list[str]:
+        """All texts of `resource` but its narrative, as they are written."""
         found: list[str] = []
         waiting: list[tuple[Any, _Plan]] = [(resource, self._plan(resource["resourceType"]))]
         for node, plan in waiting:

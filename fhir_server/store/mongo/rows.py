@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from bson.int64 import Int64
 
+from fhir_server.core.form import Filled
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import Entry, IndexEntries
@@ -85,13 +86,13 @@ class RowBuilder:
     """
 
     def __init__(
-        self, indexer: Callable[[Resource], IndexEntries], parameters: SearchParameters
+        self, indexer: Callable[[Resource | Filled], IndexEntries], parameters: SearchParameters
     ) -> None:
         self._indexer = indexer
         self._parameters = parameters
         self._parts: dict[str, frozenset[str]] = {}
 
-    def to_document(self, version: Version, resource: Resource | None) -> Document:
+    def to_document(self, version: Version, resource: Resource | Filled | None) -> Document:
         """The document of `version`, without its `_id`: the sequence is known later.
 
         Raises:
@@ -116,7 +117,7 @@ class RowBuilder:
             _check_size(version, document)
         return document
 
-    def index_fields(self, resource_type: str, resource: Resource) -> Document:
+    def index_fields(self, resource_type: str, resource: Resource | Filled) -> Document:
         """What searches look at."""
         entries = self._indexer(resource)
         fields = _index_fields(resource_type, entries)

@@ -11,6 +11,7 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from fhir_server.core import archive
+from fhir_server.core.form import Filled
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.custom import SearchDefinitions
@@ -43,7 +44,7 @@ class MongoStore:
     def __init__(
         self,
         connection: documents.Connection,
-        indexer: Callable[[Resource], IndexEntries],
+        indexer: Callable[[Resource | Filled], IndexEntries],
         parameters: SearchParameters,
         now: Callable[[], datetime],
         limits: GroupLimits,
@@ -211,7 +212,7 @@ async def _answer(
 
 def open_mongo(
     url: str,
-    indexer: Callable[[Resource], IndexEntries],
+    indexer: Callable[[Resource | Filled], IndexEntries],
     parameters: SearchParameters,
     now: Callable[[], datetime],
     *,

@@ -14,6 +14,7 @@ from pymongo import UpdateOne
 from pymongo.errors import ExecutionTimeout, PyMongoError
 from pymongo.synchronous.client_session import ClientSession
 
+from fhir_server.core.form import Filled
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.query import Query
@@ -151,14 +152,14 @@ class MongoTransaction:
             *(put.version for put in behind if put.version.key.resource_type in wanted),
         )
 
-    def put(self, version: Version, resource: Resource | None) -> None:
+    def put(self, version: Version, resource: Resource | Filled | None) -> None:
         if version.last_updated != self._now:
             raise ValueError(f"{version.key}: last_updated is not the transaction's now")
         if (resource is None) != version.is_deletion:
             raise ValueError(f"{version.key}: a version has a resource unless it is a deletion")
         self.place(version, resource)
 
-    def place(self, version: Version, resource: Resource | None) -> None:
+    def place(self, version: Version, resource: Resource | Filled | None) -> None:
         """`put` for a version that keeps the time it has."""
         predecessor = self._check_succession(version)
         document = self._rows.to_document(version, resource)

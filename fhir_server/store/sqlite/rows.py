@@ -4,18 +4,21 @@ Rows are gathered flat, a list of values for each table, ready for `layout.inser
 This is the hottest Python of an ingest, so what one flush looks up it keeps at hand.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from itertools import chain
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from fhir_server.core.search.entry import (
     DateEntry,
     IndexEntries,
     QuantityEntry,
+    TextEntry,
     TokenEntry,
+    UriEntry,
 )
 from fhir_server.core.search.folding import fold
+from fhir_server.core.search.outline import Outline, OutlinedEntries
 from fhir_server.store.sqlite import layout
 from fhir_server.store.sqlite.decimal_key import decimal_key
 from fhir_server.store.sqlite.layout import ANY_CODE, DAY, FIRST, LAST, NARROW, UNDATED, WIDE
@@ -26,11 +29,35 @@ Value = int | str | bytes
 K = TypeVar("K")
 V = TypeVar("V")
 
+# Where `seq` stands in a row of each table that `_Alike` has rows of, and the row's width.
+_TOKEN, _URI, _TEXT = (
+    (layout.COLUMNS[name].index("seq"), len(layout.COLUMNS[name]))
+    for name in ("token_entry", "uri_entry", "text_entry")
+)
+
+
+class _Alike(NamedTuple):
+    """Rows that all versions of one form have, but for `seq`.
+
+    They are of so many `tokens`, `uris` and `texts`, the first ones of the entries; `codes`
+    are those that timelines are kept by.
+    """
+
+    tokens: int
+    uris: int
+    texts: int
+    token_rows: list[Value]
+    uri_rows: list[Value]
+    text_rows: list[Value]
+    codes: Mapping[str, Set[int]]
+
+
 # Element, start, end, `wide` and `place`, as the schema has them.
 _Placed = tuple[int, int, int, int, int]
 
 _NO_DATE: tuple[_Placed, ...] = ((0, 0, 0, UNDATED, FIRST | LAST),)
 _ANY: tuple[int, ...] = (ANY_CODE,)
+_NO_CODES: Set[int] = frozenset()
 
 
 class RowBuilder:
@@ -100,6 +127,7 @@ class _TypeRows:
         self._targets: _Kept[tuple[str, str], int] = _Kept(partial(self._target))
         self._units: _Kept[tuple[str, str, str, str], int] = _Kept(partial(self._unit))
         self._uris: _Kept[str, int] = _Kept(partial(names.intern_uri))
+        self._alike: _Kept[Outline, _Alike] = _Kept(partial(self._find_alike))
         self._timelines = [
             (timeline, names.intern_parameter(*self._scope, timeline.code))
             for timeline in layout.TIMELINES
@@ -122,7 +150,15 @@ class _TypeRows:
         """The rows of one version."""
         tokens, references, dates, strings, numbers, quantities, uris, texts = entries
         parameters = self._parameters
-        codes = self._add_tokens(seq, tokens)
+        codes: dict[str, Set[int]] = {}
+        if isinstance(entries, OutlinedEntries):
+            alike = self._alike[entries.outline]
+            tokens, uris, texts = tokens[alike.tokens :], uris[alike.uris :], texts[alike.texts :]
+            codes.update(alike.codes)
+            _add_alike(self._token_rows, alike.token_rows, seq, *_TOKEN)
+            _add_alike(self._uri_rows, alike.uri_rows, seq, *_URI)
+            _add_alike(self._text_rows, alike.text_rows, seq, *_TEXT)
+        self._add_tokens(self._token_rows, seq, tokens, codes)
         subjects: list[tuple[str, str, int]] = []
         for code, target_type, target_id, url, version, element in references:
             if target_type:
@@ -141,17 +177,39 @@ class _TypeRows:
             )  # fmt: skip
         for quantity in quantities:
             self._add_quantity(seq, quantity)
-        for code, text, element in uris:
-            self._uri_rows += (parameters[code], self._uris[text], seq, element, "")
-        for code, words, _ in texts:
-            self._text_rows += (parameters[code], self._names.intern_text(words), seq)
+        self._add_uris(self._uri_rows, seq, uris)
+        self._add_texts(self._text_rows, seq, texts)
         if subjects:
             self._add_timelines(seq, subjects, codes, placed)
 
-    def _add_tokens(self, seq: int, tokens: Sequence[TokenEntry]) -> dict[str, set[int]]:
-        """Their rows; the codes that timelines are kept by, by parameter."""
-        rows, known = self._token_rows, self._tokens
-        codes: dict[str, set[int]] = {}
+    def _find_alike(self, outline: Outline) -> _Alike:
+        """The rows that are alike where `outline` is."""
+        shared = outline.shared
+        tokens = shared.tokens[: outline.codes]
+        codes: dict[str, Set[int]] = {}
+        rows: tuple[list[Value], list[Value], list[Value]] = ([], [], [])
+        self._add_tokens(rows[0], 0, tokens, codes)
+        self._add_uris(rows[1], 0, shared.uris)
+        self._add_texts(rows[2], 0, shared.texts)
+        return _Alike(len(tokens), len(shared.uris), len(shared.texts), *rows, codes)
+
+    def _add_uris(self, rows: list[Value], seq: int, uris: Iterable[UriEntry]) -> None:
+        for code, text, element in uris:
+            rows += (self._parameters[code], self._uris[text], seq, element, "")
+
+    def _add_texts(self, rows: list[Value], seq: int, texts: Iterable[TextEntry]) -> None:
+        for code, words, _ in texts:
+            rows += (self._parameters[code], self._names.intern_text(words), seq)
+
+    def _add_tokens(
+        self,
+        rows: list[Value],
+        seq: int,
+        tokens: Iterable[TokenEntry],
+        codes: dict[str, Set[int]],
+    ) -> None:
+        """Their rows, to `rows` if they are codes; to `codes` those that timelines are kept by."""
+        known = self._tokens
         for entry in tokens:
             if entry[3]:
                 self._identifier_rows += (
@@ -166,8 +224,7 @@ class _TypeRows:
                 parameter, code, element, display, is_coded = known[entry]
                 rows += (parameter, code, seq, element, display)
                 if is_coded:
-                    codes.setdefault(entry[0], {ANY_CODE}).add(code)
-        return codes
+                    codes[entry[0]] = {ANY_CODE, code} | codes.get(entry[0], _NO_CODES)
 
     def _add_quantity(self, seq: int, entry: QuantityEntry) -> None:
         code, low, high, system, unit_code, unit, canonical_low, canonical_high, canonical, at = (
@@ -245,6 +302,13 @@ class _TypeRows:
 
     def _unit(self, unit: tuple[str, str, str, str]) -> int:
         return self._names.intern_unit(*unit)
+
+
+def _add_alike(gathered: list[Value], rows: list[Value], seq: int, of_seq: int, width: int) -> None:
+    """Add `rows`, flat and each `width` wide, with `seq` in its place."""
+    start = len(gathered)
+    gathered += rows
+    gathered[start + of_seq :: width] = [seq] * (len(rows) // width)
 
 
 def _placed(entries: Sequence[DateEntry]) -> Sequence[_Placed]:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from fhir_server.core.form import Filled
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
+from fhir_server.core.search.outline import OutlinedEntries
 from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import VersionConflict
@@ -24,8 +26,11 @@ from fhir_server.store.sqlite.identifiers import find_current
 from fhir_server.store.sqlite.names import Cache, Interner, Names
 
 Identifier = tuple[str | None, str]
-Indexer = Callable[[Resource], IndexEntries]
+Indexer = Callable[[Resource | Filled], IndexEntries]
 Search = Callable[[sqlite3.Connection, Query, Names], Page]
+
+
+_new = tuple.__new__
 
 
 class Shared(NamedTuple):
@@ -52,7 +57,10 @@ class Overlay:
         version = put.version
         self.waiting.append(put)
         self.current[version.key] = version
-        for entry in put.entries.tokens:
+        tokens = put.entries.tokens
+        if isinstance(put.entries, OutlinedEntries):
+            tokens = tokens[put.entries.outline.codes :]
+        for entry in tokens:
             if entry[3] and entry.parameter == "identifier":
                 self._identifiers.setdefault((version.key.resource_type, entry.code), []).append(
                     (entry.system, version)
@@ -162,7 +170,7 @@ class SqliteTransaction:
         )
         return self._sequence, stored + waiting
 
-    def put(self, version: Version, resource: Resource | None) -> None:
+    def put(self, version: Version, resource: Resource | Filled | None) -> None:
         """Raises ValueError for what no correct caller does: another time, a missing body."""
         if version.last_updated != self.now:
             raise ValueError(f"{version.key}: last_updated is not the transaction's now")
@@ -173,7 +181,7 @@ class SqliteTransaction:
             raise VersionConflict(f"{version.key} is at version {before.version_id} already")
         entries = IndexEntries() if resource is None else self._group.indexer(resource)
         self._sequence += 1
-        self._overlay.add(Put(version._replace(sequence=self._sequence), entries))
+        self._overlay.add(Put(_new(Version, (*version[:-1], self._sequence)), entries))
 
     def finish(self) -> None:
         """The decision has succeeded: hand its puts over.
