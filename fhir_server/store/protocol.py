@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeVar
 
+from fhir_server.core.date_range import DateRange
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.custom import SearchDefinitions
@@ -39,21 +40,28 @@ class Page(NamedTuple):
 
 
 class HistoryQuery(NamedTuple):
-    """Which versions: of one resource, one type, or all; newest first.
+    """Which versions: of one resource, one type, or all; newest first, or oldest first.
 
-    `since` and `at` bound `last_updated`; `before` is the sequence the previous page
-    ended at; `after` asks for the page that ends with the version next newer than that
-    sequence, in place of `before`; `as_of` binds the pages to one moment.
+    `since` bounds `last_updated`; `at` wants what was current at some moment of it. A page
+    holds those next to `before` or `after`, a sequence that another page ended at: newest
+    first `before` goes on and `after` goes back, oldest first the other way round. `as_of`
+    binds the pages to one moment.
     """
 
     resource_type: str | None = None
     resource_id: str | None = None
     since: datetime | None = None
-    at: datetime | None = None
+    at: DateRange | None = None
     count: int = 50  # type: ignore[assignment]  # FHIR's word; nobody counts in a query
     before: int | None = None
     as_of: int | None = None
     after: int | None = None
+    is_oldest_first: bool = False
+
+    @property
+    def is_upward(self) -> bool:
+        """Whether the page is read from older to newer."""
+        return self.after is not None or (self.is_oldest_first and self.before is None)
 
 
 class Transaction(Protocol):
@@ -131,7 +139,7 @@ class Store(Protocol):
     async def vread(self, key: ResourceKey, version_id: int) -> Version | None: ...
 
     async def history(self, query: HistoryQuery) -> Page:
-        """Versions newest first; `Page.next.sequence` goes into `HistoryQuery.before`."""
+        """Versions in order; `next.sequence` goes into `before`, or `after` if oldest first."""
         ...
 
     async def search(self, query: Query) -> Page:

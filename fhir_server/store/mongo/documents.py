@@ -72,7 +72,7 @@ class StoredVersion(mongoengine.DynamicDocument):  # type: ignore[misc]
     last_updated = LongField(db_field="u", required=True)  # milliseconds
     superseded = LongField(db_field="s", required=True)  # the sequence that did it
     is_purgeable = BooleanField(db_field="e")  # superseded and still searchable
-    interaction = StringField(db_field="i", choices=("c", "u", "d"), required=True)
+    interaction = StringField(db_field="i", choices=("c", "u", "d", "p"), required=True)
     body = BinaryField(db_field="b")
     milestone = LongField(db_field="m")  # `last_updated` of every so many
     index_keys = ListField(StringField(), db_field="x")

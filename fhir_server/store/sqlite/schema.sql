@@ -72,7 +72,8 @@ CREATE TABLE resource (
 
 -- One row a version; `seq` is the commit order, without a gap. A version is what a search
 -- as of S sees while seq <= S < superseded. A deletion is superseded by itself: never seen.
--- `updated` is in milliseconds since 1970; `interaction` is 0 create, 1 update, 2 delete.
+-- `updated` is in milliseconds since 1970; `interaction` is 0 create, 1 update, 2 delete,
+-- 3 update that creates.
 CREATE TABLE version (
     seq INTEGER PRIMARY KEY,
     resource INTEGER NOT NULL,
