@@ -164,6 +164,18 @@ class Store(Protocol):
         """Versions in commit order behind sequence `after`, deletions included."""
         ...
 
+    async def keep(self, name: str, sealed: str) -> None:
+        """Keep a text under a name, as long as page links live from now on; durable.
+
+        Raises:
+            StoreUnavailable: it could not be kept.
+        """
+        ...
+
+    async def kept(self, name: str) -> str | None:
+        """The text that any process keeps under `name`, or None when its time is over."""
+        ...
+
     def observe(self, observer: Callable[[CommittedGroup], None]) -> None:
         """Tell `observer` of each group that is committed from now on.
 

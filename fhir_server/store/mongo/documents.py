@@ -166,7 +166,21 @@ class StoredSession(mongoengine.DynamicDocument):  # type: ignore[misc]
     }
 
 
-_DECLARED = (StoredVersion, StoredDelivery, StoredState, StoredSession)
+class KeptSearch(mongoengine.DynamicDocument):  # type: ignore[misc]
+    """A search that is too long for a page link, sealed, and when a page was asked for last."""
+
+    name = StringField(primary_key=True)
+    sealed = StringField(db_field="t")
+    asked = DynamicField(db_field="at")
+
+    meta = {  # noqa: RUF012
+        "collection": "kept",
+        "auto_create_index": False,
+        "indexes": [{"name": "asked", "fields": ["+at"]}],
+    }
+
+
+_DECLARED = (StoredVersion, StoredDelivery, StoredState, StoredSession, KeptSearch)
 
 
 class Connection(NamedTuple):

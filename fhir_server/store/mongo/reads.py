@@ -70,6 +70,11 @@ def with_key(resource_type: str, index_key: Any) -> Steps[list[Document]]:
     )
 
 
+def kept(name: str) -> Steps[str | None]:
+    found = yield Find({"_id": name}, {"t": 1}, limit=1, collection="kept")
+    return found[0]["t"] if found else None
+
+
 def changes(
     after: int, until: int, resource_types: Sequence[str] | None = None, limit: int = 0
 ) -> Steps[tuple[Version, ...]]:

@@ -1,4 +1,4 @@
--- Version 1 of the store's file. Later versions are steps in schema.py.
+-- Version 1 of the store's file. Later versions are steps of their own; schema.py lists them.
 
 -- Single values that all processes share: the definition generation, the purge horizon,
 -- the outbox's position.
