@@ -36,7 +36,7 @@ from fhir_server.definitions import (
     read_monitoring_rules,
     read_topics,
 )
-from fhir_server.interactions.context import Context, Limits
+from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
 from fhir_server.interactions.operation import Operations
 from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.judge import Judge
@@ -186,6 +186,7 @@ def open_components(settings: Settings) -> Components:
             body_bytes=settings.max_body_bytes,
             bundle_entries=settings.max_bundle_entries,
             page_size=settings.max_page_size,
+            deletions=MOST_DELETIONS if settings.conditional_delete == "multiple" else 1,
         ),
         is_validation_strict=settings.validation == "strict",
         index=indexer,

@@ -127,8 +127,8 @@ def _search_entry(base_url: str, entry: SearchEntry) -> tuple[bytes, ...]:
     return b'{"fullUrl":', full_url, b',"resource":', body, _SEARCH[mode]
 
 
-_STATUS_OF_INTERACTION = {"create": "201", "update": "200", "delete": "204"}
-_METHOD_OF_INTERACTION = {"create": "POST", "update": "PUT", "delete": "DELETE"}
+_STATUSES = {"create": "201", "update-create": "201", "update": "200", "delete": "204"}
+_METHODS = {"create": "POST", "update-create": "PUT", "update": "PUT", "delete": "DELETE"}
 
 
 def _history_entry(base_url: str, version: Version) -> dict[str, Any]:
@@ -137,11 +137,11 @@ def _history_entry(base_url: str, version: Version) -> dict[str, Any]:
         entry["resource"] = msgspec.Raw(version.body)
     is_create = version.interaction == "create"
     entry["request"] = {
-        "method": _METHOD_OF_INTERACTION[version.interaction],
+        "method": _METHODS[version.interaction],
         "url": version.key.resource_type if is_create else str(version.key),
     }
     entry["response"] = {
-        "status": _STATUS_OF_INTERACTION[version.interaction],
+        "status": _STATUSES[version.interaction],
         "etag": etag.format(version.version_id),
         "lastModified": format_instant(version.last_updated),
     }

@@ -79,6 +79,18 @@ def conditional_references(resource: Resource, path: str) -> Iterator[Conditiona
             yield Conditional(text, found[1], found[2], expression)
 
 
+def urn_references(resource: Resource, path: str) -> Iterator[tuple[str, str]]:
+    """Every reference to a `urn:uuid` of `resource`, with its FHIRPath below `path`.
+
+    Those of a stored Bundle are about its own entries, and none of ours.
+    """
+    if resource.get("resourceType") == "Bundle":
+        return
+    for name, text, expression in _texts(resource, path):
+        if name == "reference" and text.startswith("urn:uuid:"):
+            yield text, expression
+
+
 def replace_references(resource: Resource, targets: Mapping[str, str]) -> Resource:
     """`resource` with each `reference` that `targets` knows replaced."""
     return rewrite(

@@ -123,8 +123,8 @@ def _event(standing: Standing, event: Event, content: Content) -> list[dict[str,
     return parts
 
 
-_METHODS = {"create": "PUT", "update": "PUT", "delete": "DELETE"}
-_STATUSES = {"create": "201", "update": "200", "delete": "204"}
+_METHODS = {"create": "PUT", "update-create": "PUT", "update": "PUT", "delete": "DELETE"}
+_STATUSES = {"create": "201", "update-create": "201", "update": "200", "delete": "204"}
 
 
 def _entry(standing: Standing, version: Version) -> dict[str, Any]:

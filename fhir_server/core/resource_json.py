@@ -4,17 +4,26 @@ A resource is a plain ``dict``: numbers with a fraction or exponent are `Decimal
 that ``79.50`` comes back as ``79.50``. https://hl7.org/fhir/R4/json.html
 """
 
-from decimal import Decimal, InvalidOperation
+from decimal import InvalidOperation
 from typing import Any
 
 import msgspec
 
-from fhir_server.errors import MalformedResource
+from fhir_server.core import doubled_keys
+from fhir_server.core.written_decimal import WrittenDecimal, read_decimal
+from fhir_server.errors import Issue, MalformedResource
 
 Resource = dict[str, Any]
 
-_decoder = msgspec.json.Decoder(float_hook=Decimal)
-_encoder = msgspec.json.Encoder(decimal_format="number")
+
+def _spell(value: object) -> msgspec.Raw:
+    if isinstance(value, WrittenDecimal):
+        return msgspec.Raw(str(value).encode())
+    raise TypeError(f"{type(value).__name__} is nothing that JSON can say")
+
+
+_decoder = msgspec.json.Decoder(float_hook=read_decimal)
+_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_spell)
 
 
 def parse(body: bytes) -> Any:
@@ -39,12 +48,44 @@ def parse_resource(body: bytes) -> Resource:
     Raises:
         MalformedResource: anything else.
     """
-    value = parse(body)
+    return _as_resource(parse(body))
+
+
+def _as_resource(value: Any) -> Resource:
     if not isinstance(value, dict):
         raise MalformedResource("the body is not a JSON object")
     if not isinstance(value.get("resourceType"), str):
         raise MalformedResource("the body names no resourceType")
     return value
+
+
+def parse_incoming(body: bytes) -> Any:
+    """Any JSON value that somebody sent: `parse`, but no object has a key twice.
+
+    Which of the two was meant nobody can say, and other parsers choose otherwise.
+
+    Raises:
+        MalformedResource: as `parse`, or for a key that stands twice, with its path.
+    """
+    value = parse(body)
+    if doubled_keys.may_have(body, _encoder.encode(value)):
+        try:
+            found = doubled_keys.find(body)
+        except RecursionError:
+            raise MalformedResource("the body is nested too deeply") from None
+        if found is not None:
+            issue = Issue("structure", "this key stands twice in one object", found or None)
+            raise MalformedResource(issues=(issue,))
+    return value
+
+
+def parse_incoming_resource(body: bytes) -> Resource:
+    """A resource that somebody sent.
+
+    Raises:
+        MalformedResource: as `parse_incoming` and `parse_resource`.
+    """
+    return _as_resource(parse_incoming(body))
 
 
 def format(value: Any) -> bytes:  # noqa: A001 - `resource_json.format`, beside `parse`
@@ -57,4 +98,4 @@ def format_sorted(value: Any) -> bytes:
     return _sorting_encoder.encode(value)
 
 
-_sorting_encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")
+_sorting_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_spell, order="sorted")

@@ -53,7 +53,7 @@ class Trigger(NamedTuple):
         """Whether `change` is such an event."""
         if (
             change.version.key.resource_type != self.resource_type
-            or change.version.interaction not in self.interactions
+            or _happening(change.version) not in self.interactions
         ):
             return False
         asked = [
@@ -69,6 +69,11 @@ class Trigger(NamedTuple):
             for criteria, state, otherwise in asked
         )
         return not asked or (all(results) if self.is_both else any(results))
+
+
+def _happening(version: Version) -> str:
+    """A topic's word: to subscribers a resource is new, whoever chose its id."""
+    return "create" if version.is_creation else version.interaction
 
 
 class Topic(NamedTuple):

@@ -11,7 +11,8 @@ from fhir_server.core import resource_json
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 
-Interaction = Literal["create", "update", "delete"]
+Interaction = Literal["create", "update", "delete", "update-create"]
+"""What made a version; "update-create" is an update that made the resource, or revived it."""
 
 
 class Version(NamedTuple):
@@ -34,6 +35,11 @@ class Version(NamedTuple):
     @property
     def is_deletion(self) -> bool:
         return self.body is None
+
+    @property
+    def is_creation(self) -> bool:
+        """Whether the resource was not there before."""
+        return self.interaction in ("create", "update-create")
 
     def resource(self) -> Resource:
         """The body, parsed anew: the caller owns it."""

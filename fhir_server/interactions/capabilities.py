@@ -40,6 +40,7 @@ def capabilities(ctx: Context) -> bytes:
         ctx.compartments,
         ctx.base_url,
         today,
+        "single" if ctx.limits.deletions == 1 else "multiple",
     )
 
 
@@ -52,6 +53,7 @@ def _format(
     compartments: Compartments,
     base_url: str,
     today: datetime,
+    conditional_delete: str,
 ) -> bytes:
     return resource_json.format(
         capability_statement(
@@ -66,7 +68,7 @@ def _format(
             formats=FORMATS,
             patch_formats=PATCH_TYPES,
             is_update_conditional=True,
-            conditional_delete="multiple",
+            conditional_delete=conditional_delete,
             operations_of_types={
                 name: [
                     (each.name, each.definition)

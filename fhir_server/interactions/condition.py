@@ -64,6 +64,7 @@ def find_every(tx: Transaction, condition: Condition, limit: int) -> tuple[Resou
     """All resources that match.
 
     Raises:
+        MultipleMatches: there are several, and `limit` is one.
         TooCostly: there are more than `limit`.
     """
     if condition.identifier is not None:
@@ -72,6 +73,8 @@ def find_every(tx: Transaction, condition: Condition, limit: int) -> tuple[Resou
     else:
         page = tx.search(condition.query._replace(count=limit + 1))
         keys = tuple(version.key for version in page.versions)
+    if limit == 1:
+        _only(keys)
     if len(keys) > limit:
         raise TooCostly(f"more than {limit} resources match the condition")
     return keys

@@ -1,4 +1,4 @@
-"""conditional delete: all resources that match, in one commit.
+"""conditional delete: the resource that matches, or all that do, in one commit.
 
 https://hl7.org/fhir/R4/http.html#3.1.0.7.1
 """
@@ -24,7 +24,8 @@ async def conditional_delete(
     Raises:
         InvalidSearch: the criteria mean nothing.
         TooCostly: more match than one request may delete, and none was deleted.
-        MultipleMatches: several match, and `if_match` can be about one alone.
+        MultipleMatches: several match, and the server deletes but one, or `if_match` is about
+            one alone.
         PreconditionFailed: the match is not at the version that the client thinks.
     """
     check_resource_type(ctx, resource_type)

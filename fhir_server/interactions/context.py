@@ -43,6 +43,9 @@ class Principal:
 ANYONE = Principal("anyone")
 
 
+MOST_DELETIONS = 1_000
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one request may cost."""
@@ -51,7 +54,8 @@ class Limits:
     bundle_entries: int = 5_000
     page_size: int = 1_000
     default_page_size: int = 50
-    deletions: int = 1_000
+    # By one condition; 1 is only what one resource alone matches.
+    deletions: int = 1
 
 
 def _not_indexed(_resource: Resource) -> IndexEntries:

@@ -1,11 +1,12 @@
-"""history: the versions of a resource, of a type, or of all; newest first.
+"""history: the versions of a resource, of a type, or of all; newest first unless asked otherwise.
 
 https://hl7.org/fhir/R4/http.html#history
 """
 
 from datetime import UTC, datetime
 
-from fhir_server.core import bundle
+from fhir_server.core import bundle, date_range
+from fhir_server.core.date_range import DateRange
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.query_string import Params
 from fhir_server.errors import InvalidRequest, Issue, NotFound
@@ -15,6 +16,7 @@ from fhir_server.interactions.incoming import check_key, check_resource_type
 from fhir_server.store.protocol import HistoryQuery
 
 _NEWEST_FIRST = "-_lastUpdated"
+_OLDEST_FIRST = "_lastUpdated"
 
 
 async def instance(ctx: Context, key: ResourceKey, params: Params) -> bytes:
@@ -52,8 +54,10 @@ async def _page(ctx: Context, path: str, asked: HistoryQuery, params: Params) ->
         state = paging.resume(ctx, path, token)
         query, applied = _parse(ctx, asked, state.params)
         after, before = paging.after(state), paging.before(state)
+        if not query.is_oldest_first:
+            after, before = before, after
         query = query._replace(
-            as_of=state.as_of, before=after and after.sequence, after=before and before.sequence
+            as_of=state.as_of, after=after and after.sequence, before=before and before.sequence
         )
         began = paging.began(state)
     page = await ctx.store.history(query)
@@ -72,11 +76,13 @@ def _parse(ctx: Context, asked: HistoryQuery, params: Params) -> tuple[HistoryQu
             case "_since":
                 query = query._replace(since=_parse_instant(name, value))
             case "_at":
-                query = query._replace(at=_parse_instant(name, value))
-            case "_sort" if value == _NEWEST_FIRST:
-                pass
-            case "_sort" | "_list":
-                raise _unsupported(f"{name}: a history is told newest first, and all of it")
+                query = query._replace(at=_parse_date(ctx, value))
+            case "_sort" if value in (_NEWEST_FIRST, _OLDEST_FIRST):
+                query = query._replace(is_oldest_first=value == _OLDEST_FIRST)
+            case "_sort":
+                raise _unsupported("_sort: a history is told by -_lastUpdated or _lastUpdated")
+            case "_list":
+                raise _unsupported("_list: a history is told of all, or of one type or resource")
             case _:
                 continue
         applied.append((name, value))
@@ -92,6 +98,14 @@ def _parse_instant(name: str, value: str) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise InvalidRequest(f"{name} is an instant with a time zone: 2024-03-01T12:00:00Z")
+
+
+def _parse_date(ctx: Context, value: str) -> DateRange:
+    # A plus sign that was not escaped has become a space.
+    try:
+        return date_range.parse(value.replace(" ", "+"), date_range.load_zone(ctx.time_zone))
+    except ValueError:
+        raise InvalidRequest("_at is a date or dateTime: 2024, 2024-03-01T12:00:00Z") from None
 
 
 def _unsupported(diagnostics: str) -> InvalidRequest:

@@ -27,9 +27,18 @@ _COUNT = re.compile(r"[0-9]{1,9}\Z", re.ASCII)
 
 
 def links(
-    ctx: Context, path: str, params: Params, page: Page, began: datetime, token: str | None
+    ctx: Context,
+    path: str,
+    params: Params,
+    page: Page,
+    began: datetime,
+    token: str | None,
+    *,
+    paged: Params | None = None,
 ) -> list[Link]:
     """The links of a page of `params`; `token` is the link that it was asked for by, if any.
+
+    `paged` is what the links to other pages hold in place of `params`.
 
     Raises:
         TooCostly: there is more, and a link to it would be too long.
@@ -38,7 +47,7 @@ def links(
     def link(relation: str, place: Cursor | None, *, is_backward: bool = False) -> Link:
         state = PageState(
             None,
-            params,
+            params if paged is None else paged,
             place or Cursor((), 0),
             page.as_of,
             int(began.timestamp()),

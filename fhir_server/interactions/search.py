@@ -15,7 +15,7 @@ from fhir_server.core.search.query import Query, Total
 from fhir_server.core.subset import Part, Summary
 from fhir_server.core.version import Version
 from fhir_server.errors import InvalidSearch, Issue
-from fhir_server.interactions import merged_search, paging
+from fhir_server.interactions import long_search, merged_search, paging
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.explain import EXPLAIN, explain
 from fhir_server.interactions.include import Included, include
@@ -107,7 +107,10 @@ async def search_within(
     if issues:
         outcome = resource_json.format(operation_outcome(issues))
         entries.append(SearchEntry(None, outcome, "outcome"))
-    links = paging.links(ctx, searched.path, plan.applied, page, asked.at, asked.token)
+    paged: Params = plan.applied
+    if page.next is not None or asked.token is not None:
+        paged = await long_search.shorten(ctx, searched.path, plan.applied)
+    links = paging.links(ctx, searched.path, plan.applied, page, asked.at, asked.token, paged=paged)
     return bundle.searchset(
         ctx.base_url,
         entries,
@@ -120,6 +123,7 @@ async def search_within(
 async def _resume(ctx: Context, searched: Searched, token: str) -> _Asked:
     """The search that `token` is a page of: parsed again, as of the moment it began."""
     state = paging.resume(ctx, searched.path, token)
+    state = await long_search.restore(ctx, searched.path, state)
     at = paging.began(state)
     plan = await with_terminology(
         ctx, lambda ctx: make_plan(ctx, searched, state.params, at, is_strict=True)

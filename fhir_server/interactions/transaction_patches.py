@@ -18,7 +18,7 @@ from fhir_server.interactions.entry_faults import overlap, placed
 from fhir_server.interactions.entry_result import EntryResult
 from fhir_server.interactions.patch import apply, put
 from fhir_server.interactions.read import check_present
-from fhir_server.interactions.transaction_plan import Patching, Plan, references_of
+from fhir_server.interactions.transaction_plan import Patching, Plan, check_linked, references_of
 from fhir_server.interactions.transaction_references import resolve
 from fhir_server.interactions.update import check_preconditions
 from fhir_server.store.protocol import Transaction
@@ -90,6 +90,8 @@ def _linking(
         patched = patching.change.change(resource, budget)
         if targets:
             patched = links.follow(patched, targets, None)
+        known = {urn for urn, _ in links.urn_references(resource, "")}
+        check_linked(patched, patching.position, known)
         if references := references_of(ctx, patched, patching.position):
             patched = links.replace_references(patched, resolve(references, tx))
         return patched

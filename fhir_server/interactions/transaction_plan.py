@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/http.html#trules
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from fhir_server.core import links, query_string
@@ -265,7 +265,23 @@ def _link(step: Step, targets: dict[str, str], full_url: str | None) -> Step:
 def _check(ctx: Context, step: Step) -> None:
     # After the linking: a urn says nothing of the type that it stands for.
     if isinstance(step, Creation | Update):
+        check_linked(step.resource, step.position)
         check_resource(ctx, step.resource)
+
+
+def check_linked(resource: Resource, position: int, known: Container[str] = ()) -> None:
+    """Raises `InvalidRequest` for references to an entry that the Bundle does not have.
+
+    `known` are those that the resource had before.
+    """
+    path = f"{expression(position)}.resource"
+    issues = [
+        Issue("not-found", "no entry of the Bundle has this fullUrl", at)
+        for urn, at in links.urn_references(resource, path)
+        if urn not in known
+    ]
+    if issues:
+        raise InvalidRequest(issues=issues)
 
 
 def _references(ctx: Context, step: Step) -> tuple[Reference, ...]:

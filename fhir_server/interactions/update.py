@@ -58,8 +58,12 @@ def decide(
         if current is not None and is_same_content(current, resource):
             return Written("unchanged", current)
         version, stored = next_version(current, key, resource, tx.now)
+        if not version.is_creation:
+            tx.put(version, stored)
+            return Written("updated", version)
+        version = version._replace(interaction="update-create")
         tx.put(version, stored)
-        return Written("created" if version.interaction == "create" else "updated", version)
+        return Written("created", version)
 
     return decide_update
 

@@ -11,18 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import tzinfo
 from typing import NamedTuple
 
+from fhir_server.core.form import Filled
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.monitoring.alert import AlertRecord, parse_alert
-from fhir_server.core.monitoring.assignment import Code, concept_codes, local_key
+from fhir_server.core.monitoring.assignment import Code, local_key
 from fhir_server.core.monitoring.limits import MonitoringRules, goal_rules, plan_rules
-from fhir_server.core.monitoring.measured import (
-    Measured,
-    in_unit,
-    instant_of,
-    is_judged,
-    measured_in,
-    subject_of,
-)
+from fhir_server.core.monitoring.measured import Measured, Number, in_unit, measured
 from fhir_server.core.monitoring.rule import Rule, RuleKind
 from fhir_server.core.monitoring.watch_book import UNWATCHED, WATCHED, Watch, WatchBook
 from fhir_server.core.resource_json import Resource
@@ -40,7 +34,7 @@ class Change(NamedTuple):
 
     key: ResourceKey
     before: Version | None
-    resource: Resource | None
+    resource: Resource | Filled | None
 
 
 class Judge:
@@ -57,15 +51,14 @@ class Judge:
 
     def judge(self, tx: Transaction, changes: Sequence[Change]) -> int:
         """Put the alerts that `changes` call for; the sequence to confirm. Only in a decision."""
-        by_patient: dict[ResourceKey, list[tuple[Resource, bool]]] = {}
+        by_patient: dict[ResourceKey, list[tuple[Measured, bool]]] = {}
         for change in changes:
             if change.key.resource_type == "DetectedIssue":
-                if change.resource is not None:
+                if isinstance(change.resource, dict):
                     self._alerts.follow(tx, change.key, change.resource)
                 continue
-            for resource, is_new in _states(change):
-                if is_judged(resource) and (patient := subject_of(resource)) is not None:
-                    by_patient.setdefault(patient, []).append((resource, is_new))
+            for reading, is_new in _readings(change):
+                by_patient.setdefault(reading.patient, []).append((reading, is_new))
         if not by_patient:
             return 0
         book, sequence = self._followed.view(tx)
@@ -84,31 +77,31 @@ class Judge:
         self._followed.confirm(sequence)
 
     def _doubtful(
-        self, watch: Watch, readings: Sequence[tuple[Resource, bool]]
+        self, watch: Watch, readings: Sequence[tuple[Measured, bool]]
     ) -> Iterator[tuple[Rule, Span]]:
         """The rules whose episodes may have changed, and where to look."""
         doubtful: dict[str, Rule] = {}
-        for resource, is_new in readings:
-            for number, rule in _judged_by(watch, resource):
-                if is_new and not self._may_change(watch, resource, number, rule):
+        for reading, is_new in readings:
+            for number, rule in _judged_by(watch, reading):
+                if is_new and not self._may_change(watch, reading, number, rule):
                     continue
                 doubtful[rule.rule_id] = rule
         if not doubtful:
             return
         spans: dict[str, Span] = {}
-        for resource, _ in readings:
-            instant = instant_of(resource, self._zone)
+        for reading, _ in readings:
+            instant = reading.instant(self._zone)
             if instant is None:
                 continue
-            span = Span(instant, instant, frozenset(concept_codes(resource.get("code"))))
-            for _, rule in _judged_by(watch, resource):
+            span = Span(instant, instant, frozenset(reading.codes))
+            for _, rule in _judged_by(watch, reading):
                 if rule.rule_id in doubtful and rule.period.start <= instant < rule.period.end:
                     known = spans.get(rule.rule_id)
                     spans[rule.rule_id] = span if known is None else known.over(span)
         for rule_id, span in spans.items():
             yield doubtful[rule_id], span
 
-    def _may_change(self, watch: Watch, resource: Resource, number: Measured, rule: Rule) -> bool:
+    def _may_change(self, watch: Watch, reading: Measured, number: Number, rule: Rule) -> bool:
         """Whether a new reading may begin, end or move an episode; where unsure, yes.
 
         Asked for every reading, so what says no soonest comes first.
@@ -119,7 +112,7 @@ class Judge:
         is_beyond = rule.is_beyond(value, number.comparator)
         if rule.kind is RuleKind.LIMIT and not alerts:
             return is_beyond
-        if (instant := instant_of(resource, self._zone)) is None:
+        if (instant := reading.instant(self._zone)) is None:
             return False
         if rule.kind is not RuleKind.LIMIT:
             newest = watch.newest.get(rule.rule_id)
@@ -188,32 +181,28 @@ class Judge:
             return ()
 
 
-def _states(change: Change) -> Iterator[tuple[Resource, bool]]:
+def _readings(change: Change) -> Iterator[tuple[Measured, bool]]:
     """What the Observation said before (False) and says now, where that is new (True)."""
-    if change.before is not None and not change.before.is_deletion:
-        yield change.before.resource(), False
-        if change.resource is not None:
-            # A correction is looked into, whatever it says now.
-            yield change.resource, False
-    elif change.resource is not None:
-        yield change.resource, True
+    is_new = change.before is None or change.before.is_deletion
+    # A correction is looked into, whatever it said and says now.
+    before = None if change.before is None or is_new else change.before.resource()
+    for resource in (before, change.resource):
+        if resource is not None and (reading := measured(resource)) is not None:
+            yield reading, is_new
 
 
-def _judged_by(watch: Watch, observation: Resource) -> Iterator[tuple[Measured, Rule]]:
-    """Each number of an Observation with each rule about it, once.
+def _judged_by(watch: Watch, reading: Measured) -> Iterator[tuple[Number, Rule]]:
+    """Each number with each rule about it, once.
 
     A reading has a code of each system, and so may a Goal.
     """
-    for element in (observation, *observation.get("component", ())):
-        if "valueQuantity" not in element:
-            continue
+    for number in reading.numbers:
         found: dict[str, Rule] | tuple[Rule, ...] = ()
-        for code in concept_codes(element["code"]):
+        for code in number.codes:
             if rules := watch.rules.get(code):
                 found = {r.rule_id: r for r in (*_rules(found), *rules)} if found else rules
-        if found and (number := measured_in(element)) is not None:
-            for rule in _rules(found):
-                yield number, rule
+        for rule in _rules(found):
+            yield number, rule
 
 
 def _rules(found: dict[str, Rule] | tuple[Rule, ...]) -> Iterable[Rule]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
+from fhir_server.core.form import Filled
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.query import Query
@@ -69,6 +70,12 @@ class JudgedStore:
     async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
         return await self._store.changes(after, limit)
 
+    async def keep(self, name: str, sealed: str) -> None:
+        await self._store.keep(name, sealed)
+
+    async def kept(self, name: str) -> str | None:
+        return await self._store.kept(name)
+
     def observe(self, observer: Callable[[CommittedGroup], None]) -> None:
         self._store.observe(observer)
 
@@ -104,7 +111,7 @@ class _Watched:
     def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
         return self._tx.changes(after, resource_types)
 
-    def put(self, version: Version, resource: Resource | None) -> None:
+    def put(self, version: Version, resource: Resource | Filled | None) -> None:
         if version.key.resource_type in _LOOKED_AT:
             before = self._tx.read(version.key) if version.version_id > 1 else None
             self.judged.append(Change(version.key, before, resource))

@@ -14,7 +14,7 @@ from fhir_server.core.monitoring import alert
 from fhir_server.core.monitoring.alert import AlertRecord
 from fhir_server.core.monitoring.assignment import Code, local_key
 from fhir_server.core.monitoring.episode import Episode, Judged, Point, judge, resumed
-from fhir_server.core.monitoring.measured import in_unit, instant_of, is_judged, measured
+from fhir_server.core.monitoring.measured import in_unit, measured
 from fhir_server.core.monitoring.rule import Rule
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.parameter import SearchParameter, SearchParameters
@@ -156,14 +156,14 @@ class Alerts:
         return parameter
 
     def _points(self, rule: Rule, version: Version) -> Iterator[Point]:
-        observation = version.resource()
-        instant = instant_of(observation, self._zone)
-        if instant is None or not is_judged(observation):
+        reading = measured(version.resource())
+        instant = None if reading is None else reading.instant(self._zone)
+        if reading is None or instant is None:
             return
         if not rule.period.start <= instant < rule.period.end:
             return
-        for codes, number in measured(observation):
-            if rule.codes.isdisjoint(codes):
+        for number in reading.numbers:
+            if rule.codes.isdisjoint(number.codes):
                 continue
             if (value := in_unit(number.value, number.unit, rule.unit)) is not None:
                 yield Point(instant, version.key, value, number.comparator)

@@ -110,7 +110,7 @@ class FhirRequest:
         body = await read_body(self._receive, self.headers, self.ctx.limits.body_bytes)
         if media_type == FHIR_XML:
             return await self._xml_resource(body)
-        resource = resource_json.parse_resource(body)
+        resource = resource_json.parse_incoming_resource(body)
         # Most bodies do not mention us: a look at the bytes spares the walk.
         if self.ctx.base_url.encode() in body or _MAY_HIDE_BASE_URL.search(body):
             return links.localize(resource, self.ctx.base_url)

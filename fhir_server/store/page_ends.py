@@ -34,6 +34,7 @@ def find_in_history(query: HistoryQuery, found: Sequence[Version], *, is_more: b
     if not found:
         return PageEnds(None, None)
     near, far = Cursor((), found[0].sequence), Cursor((), found[-1].sequence)
-    if query.after is not None:
+    if query.is_upward != query.is_oldest_first:
         return PageEnds(near, far if is_more else None)
-    return PageEnds(far if is_more else None, None if query.before is None else near)
+    is_first = query.before is None and query.after is None
+    return PageEnds(far if is_more else None, None if is_first else near)

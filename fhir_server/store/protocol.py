@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeVar
 
+from fhir_server.core.date_range import DateRange
 from fhir_server.core.form import Filled
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
@@ -40,21 +41,28 @@ class Page(NamedTuple):
 
 
 class HistoryQuery(NamedTuple):
-    """Which versions: of one resource, one type, or all; newest first.
+    """Which versions: of one resource, one type, or all; newest first, or oldest first.
 
-    `since` and `at` bound `last_updated`; `before` is the sequence the previous page
-    ended at; `after` asks for the page that ends with the version next newer than that
-    sequence, in place of `before`; `as_of` binds the pages to one moment.
+    `since` bounds `last_updated`; `at` wants what was current at some moment of it. A page
+    holds those next to `before` or `after`, a sequence that another page ended at: newest
+    first `before` goes on and `after` goes back, oldest first the other way round. `as_of`
+    binds the pages to one moment.
     """
 
     resource_type: str | None = None
     resource_id: str | None = None
     since: datetime | None = None
-    at: datetime | None = None
+    at: DateRange | None = None
     count: int = 50  # type: ignore[assignment]  # FHIR's word; nobody counts in a query
     before: int | None = None
     as_of: int | None = None
     after: int | None = None
+    is_oldest_first: bool = False
+
+    @property
+    def is_upward(self) -> bool:
+        """Whether the page is read from older to newer."""
+        return self.after is not None or (self.is_oldest_first and self.before is None)
 
 
 class Transaction(Protocol):
@@ -132,7 +140,7 @@ class Store(Protocol):
     async def vread(self, key: ResourceKey, version_id: int) -> Version | None: ...
 
     async def history(self, query: HistoryQuery) -> Page:
-        """Versions newest first; `Page.next.sequence` goes into `HistoryQuery.before`."""
+        """Versions in order; `next.sequence` goes into `before`, or `after` if oldest first."""
         ...
 
     async def search(self, query: Query) -> Page:
@@ -155,6 +163,18 @@ class Store(Protocol):
 
     async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
         """Versions in commit order behind sequence `after`, deletions included."""
+        ...
+
+    async def keep(self, name: str, sealed: str) -> None:
+        """Keep a text under a name, as long as page links live from now on; durable.
+
+        Raises:
+            StoreUnavailable: it could not be kept.
+        """
+        ...
+
+    async def kept(self, name: str) -> str | None:
+        """The text that any process keeps under `name`, or None when its time is over."""
         ...
 
     def observe(self, observer: Callable[[CommittedGroup], None]) -> None:

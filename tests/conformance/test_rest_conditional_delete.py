@@ -5,7 +5,37 @@ https://hl7.org/fhir/R4/http.html#3.1.0.7.1
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.conformance.conftest import Client, Server
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Of a server that deletes all that match."""
+    with Server(conditional_delete="multiple") as server:
+        yield Client(server)
+
+
+@pytest.mark.parametrize("query", ["identifier=urn:delete|{}", "family={}"])
+def test_without_leave_several_matches_are_refused(server, unique, query):
+    careful = Client(server)
+    path = f"Patient?{query.format(unique)}"
+    made = [careful.create(patient(unique, name=[{"family": unique}]))["id"] for _ in range(2)]
+    refused = careful.delete(path)
+    assert refused.status_code == 412
+    assert careful.issues(refused)[0]["code"] == "multiple-matches"
+    deletes = {"request": {"method": "DELETE", "url": path}}
+    for kind, status in (("transaction", 412), ("batch", 200)):
+        bundle = {"resourceType": "Bundle", "type": kind, "entry": [deletes]}
+        answer = careful.post("", bundle)
+        assert answer.status_code == status
+    assert answer.json()["entry"][0]["response"]["status"][:3] == "412"
+    assert [careful.get(f"Patient/{each}").status_code for each in made] == [200, 200]
+    careful.delete(f"Patient/{made[0]}")
+    assert careful.delete(path).status_code == 204
+    assert careful.get(f"Patient/{made[1]}").status_code == 410
+    assert careful.delete(path).status_code == 204
 
 
 def patient(unique, **more):
@@ -55,7 +85,7 @@ def test_if_match_is_about_one(client, unique):
 
 
 def test_too_many_are_refused_and_none_is_deleted(unique):
-    with Server() as server:
+    with Server(conditional_delete="multiple") as server:
         client = Client(server)
         entry = [
             {"resource": patient(unique), "request": {"method": "POST", "url": "Patient"}}
@@ -95,9 +125,10 @@ def test_a_transaction_that_touches_one_of_them_twice_fails(client, unique):
     assert client.get(f"Patient/{made}").status_code == 200
 
 
-def test_the_statement_says_multiple(client):
-    (rest,) = client.get("metadata").json()["rest"]
-    assert {each["conditionalDelete"] for each in rest["resource"]} == {"multiple"}
+def test_the_statement_says_how_many_may_be_deleted(client, server):
+    for asked, said in ((client, "multiple"), (Client(server), "single")):
+        (rest,) = asked.get("metadata").json()["rest"]
+        assert {each["conditionalDelete"] for each in rest["resource"]} == {said}
 
 
 def test_a_conditional_update_that_must_create_does_so_once(client, unique):

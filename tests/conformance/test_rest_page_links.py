@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+import requests
 
 from fhir_server.app import open_components
 from fhir_server.settings import Settings
@@ -106,9 +107,32 @@ def test_a_long_question_is_answered_and_its_links_are_short(client, unique):
     assert response.status_code == 200, response.text
     assert sorted(ids(response.json())) == sorted(made)
     assert all(len(url) <= MOST for url in links(response.json()).values())
-    paged = client.post("Basic/_search", data={**asked, "_count": "2"})
-    assert paged.status_code == 422
-    assert "too long for page links" in client.issues(paged)[0]["diagnostics"]
+    first = client.post("Basic/_search", data={**asked, "_count": "1", "_total": "accurate"}).json()
+    pages = [first, *client.pages(links(first)["next"])]
+    assert [ids(page) for page in pages] == [[each] for each in ids(response.json())]
+    assert [page["total"] for page in pages] == [3, 3, 3]
+    assert all(len(url) <= MOST for page in pages for url in links(page).values())
+    back = client.get(links(pages[2])["previous"]).json()
+    assert ids(back) == ids(pages[1])
+    assert ids(client.get(links(back)["first"]).json()) == ids(first)
+    assert client.get(links(first)["next"].replace("/Basic?", "/Patient?")).status_code == 400
+
+
+def test_a_long_question_is_paged_by_any_server_until_its_links_expire(tmp_path):
+    url, key = f"sqlite:///{tmp_path}/fhir.db", "a key that all of the servers have"
+    long = ",".join(["p0", "p1", "p2", *(f"none-{n}" for n in range(2_000))])
+    with Server(store=url, page_key=key) as server:
+        client = Client(server)
+        for number in range(3):
+            client.put(f"Patient/p{number}", {"resourceType": "Patient", "id": f"p{number}"})
+        question = {"_id": long, "_count": "1"}
+        following = links(client.post("Patient/_search", data=question).json())["next"]
+    with Server(store=url, page_key=key) as other:
+        page = requests.get(other.url + following[following.index("/fhir") :], timeout=10)
+        assert ids(page.json()) == ["p1"]
+        purge(url)
+        page = requests.get(other.url + following[following.index("/fhir") :], timeout=10)
+        assert page.status_code == 410
 
 
 def test_a_few_hundred_values_are_paged(client):

@@ -1,5 +1,8 @@
 """read, vread and history: https://hl7.org/fhir/R4/http.html#read."""
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 import pytest
 import requests
 
@@ -154,6 +157,49 @@ def test_history_pages_show_every_version_once(client, path):
         client.create(PATIENT)
     assert len(seen) == len(set(seen)) == 6
     assert seen[0] == (f"{client.base}/Patient/{made[0]}", 'W/"2"')
+
+
+def test_history_names_the_method_that_made_each_version(client, unique):
+    path = f"Patient/{unique}"
+    client.put(path, {**PATIENT, "id": unique})
+    client.delete(path)
+    client.put(path, {**PATIENT, "id": unique, "gender": "male"})
+    entries = client.get(f"{path}/_history").json()["entry"]
+    assert [e["request"] for e in entries] == [
+        {"method": method, "url": path} for method in ("PUT", "DELETE", "PUT")
+    ]
+    assert [e["response"]["status"][:3] for e in entries] == ["201", "204", "201"]
+    made = client.create(PATIENT)
+    entries = client.get(f"Patient/{made['id']}/_history").json()["entry"]
+    assert entries[0]["request"] == {"method": "POST", "url": "Patient"}
+
+
+def test_history_oldest_first_is_a_feed_that_can_be_followed(client):
+    made = [client.create(PATIENT) for _ in range(5)]
+    began = made[0]["meta"]["lastUpdated"]
+    seen = [
+        entry["resource"]["id"]
+        for bundle in client.pages(f"Patient/_history?_count=2&_since={began}&_sort=_lastUpdated")
+        for entry in bundle["entry"]
+    ]
+    assert seen == [each["id"] for each in made]
+
+
+def test_history_at_a_partial_date_is_what_was_current_in_it(client):
+    made = client.create(PATIENT)
+    path = f"Patient/{made['id']}"
+    client.put(path, {**made, "gender": "male"})
+    stored = datetime.fromisoformat(made["meta"]["lastUpdated"]).astimezone(
+        ZoneInfo("Europe/Moscow")
+    )
+    years = [stored.year + n for n in (-1, 0, 1)]
+    totals = [client.get(f"{path}/_history?_at={year}").json()["total"] for year in years]
+    assert totals[0] == 0
+    # What is current stays so, as far as anybody knows.
+    assert totals[1:] == [2, 1]
+    assert client.get(f"{path}/_history?_at=2001-02").json()["total"] == 0
+    moment = made["meta"]["lastUpdated"]
+    assert client.get(f"{path}/_history?_at={moment}").json()["total"] in (1, 2)
 
 
 def test_history_links_list_what_was_applied(client):

@@ -3,6 +3,10 @@
 import asyncio
 import random
 
+import pytest
+
+from fhir_server.core import date_range
+from fhir_server.core.date_range import DateRange
 from fhir_server.core.identity import ResourceKey
 from fhir_server.store.protocol import HistoryQuery
 
@@ -33,6 +37,11 @@ def fill(driver):
         step()
         driver.clock.advance(1)
     return times
+
+
+def moment(when):
+    start = date_range.from_datetime(when)
+    return DateRange(start, start + 1)
 
 
 def named(page):
@@ -75,9 +84,49 @@ def test_history_since_includes_that_moment(driver):
 
 def test_history_at_a_moment_is_what_was_current_then(driver):
     times = fill(driver)
-    assert [v.sequence for v in history(driver, at=times[3]).versions] == [4, 3, 2]
-    assert [v.sequence for v in history(driver, at=times[4]).versions] == [5, 4, 2]
-    assert history(driver, at=times[0].replace(year=2000)).versions == ()
+    assert [v.sequence for v in history(driver, at=moment(times[3])).versions] == [4, 3, 2]
+    assert [v.sequence for v in history(driver, at=moment(times[4])).versions] == [5, 4, 2]
+    assert history(driver, at=moment(times[0].replace(year=2000))).versions == ()
+
+
+def test_history_at_a_stretch_of_time_is_all_that_was_current_within(driver):
+    times = fill(driver)
+    ends = [moment(when).start for when in times]
+
+    def at(start, end):
+        return [v.sequence for v in history(driver, at=DateRange(start, end)).versions]
+
+    assert at(ends[1], ends[3]) == [3, 2, 1]
+    assert at(ends[1] + 500_000, ends[4] + 1) == [5, 4, 3, 2, 1]
+    assert at(ends[2], ends[2] + 1) == [3, 2]
+    assert at(ends[5] + 9_000_000, ends[5] + 10_000_000) == [6, 4, 2]
+    assert at(date_range.EARLIEST, ends[0]) == []
+    assert at(date_range.EARLIEST, date_range.LATEST) == [6, 5, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("scope", [{}, {"resource_type": "Patient"},
+                                   {"resource_type": "Patient", "resource_id": "p1"}])  # fmt: skip
+def test_oldest_first_is_the_other_way_round_there_and_back(driver, scope):
+    fill(driver)
+    newest_first = history(driver, **scope).versions
+    pages = [history(driver, **scope, count=2, is_oldest_first=True)]
+    assert pages[0].previous is None
+    while (last := pages[-1]).next is not None:
+        pages.append(
+            history(
+                driver, **scope, count=2, is_oldest_first=True, as_of=last.as_of,
+                after=last.next.sequence,
+            )
+        )  # fmt: skip
+    assert tuple(v for page in pages for v in page.versions) == newest_first[::-1]
+    back = pages[-1]
+    for each in reversed(pages[:-1]):
+        back = history(
+            driver, **scope, count=2, is_oldest_first=True, before=back.previous.sequence
+        )
+        assert back.versions == each.versions
+        assert back.next is not None
+    assert back.previous is None
 
 
 def test_pages_of_history_belong_to_one_moment(driver):

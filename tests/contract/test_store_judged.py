@@ -92,7 +92,7 @@ def expected(name, kind, readings):
     points = sorted(
         Point(date_range.parse(r["effectiveDateTime"], ZONE).start,
               ResourceKey("Observation", r["id"]), number.value)
-        for r in readings for _, number in measured(r)
+        for r in readings for number in measured(r).numbers
     )  # fmt: skip
     found = {}
     for each in judge(rule, points, EARLIEST, None):

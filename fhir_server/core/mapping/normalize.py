@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fhir_server.core.mapping.knowledge import Conversion
 from fhir_server.core.mapping.reading import Measured
+from fhir_server.core.written_decimal import WrittenDecimal
 
 _CONTEXT = Context(prec=40, rounding=ROUND_HALF_UP)
 _MAX_TEXT = 40
@@ -119,6 +120,8 @@ def parse_number(raw: Any) -> Decimal:
     Raises:
         InvalidValueError: it is none, or larger than anything measured.
     """
+    if isinstance(raw, WrittenDecimal):
+        raw = Decimal(raw)
     kind = type(raw)
     if kind is int:
         if -(10**_MAX_MAGNITUDE) < raw < 10**_MAX_MAGNITUDE:

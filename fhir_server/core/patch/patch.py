@@ -42,18 +42,18 @@ def parse(media_type: str, body: bytes, types: ElementTypes) -> Patch:
         TooCostly: it has more operations than one may.
     """
     if media_type == PLAIN_JSON:
-        media_type = _kind_of(resource_json.parse(body))
+        media_type = _kind_of(resource_json.parse_incoming(body))
     match media_type:
         case "application/json-patch+json":
-            operations = resource_json.parse(body)
+            operations = resource_json.parse_incoming(body)
             json_patch.check(operations)
             return Patch(lambda r, budget: json_patch.apply(r, operations, budget), len(body))
         case "application/merge-patch+json":
-            merge = resource_json.parse(body)
+            merge = resource_json.parse_incoming(body)
             merge_patch.check(merge)
             return Patch(lambda r, _: merge_patch.apply(r, merge), len(body))
         case "application/fhir+json":
-            return of_parameters(resource_json.parse_resource(body), types, len(body))
+            return of_parameters(resource_json.parse_incoming_resource(body), types, len(body))
         case "application/fhir+xml":
             return of_parameters(resource_xml.parse(body, types), types, len(body))
     raise UnsupportedMediaType(f"a patch is one of {', '.join(PATCH_TYPES)}")

@@ -31,6 +31,7 @@ _JSON_ARRAY = b"["
 
 _FORMAT = b"\x01"
 _PURPOSE = b"fhir-server page token 1"
+_NAMING = b"fhir-server kept search 1"
 _GCM_NONCE = bytes(12)
 _TAG_BYTES = 16
 
@@ -71,14 +72,22 @@ def encode(state: PageState, secret: bytes, nonce: bytes, bound_to: str = "") ->
     return base64.urlsafe_b64encode(_FORMAT + nonce + sealed).rstrip(b"=").decode()
 
 
-def decode(token: str, secret: bytes, bound_to: str = "") -> PageState:
+def name_of(params: tuple[tuple[str, str], ...], secret: bytes, bound_to: str = "") -> str:
+    """A name for `params` that tells nothing of them to who does not have `secret`."""
+    text = msgspec.json.encode((bound_to, params))
+    return hmac.digest(secret, _NAMING + text, "sha256").hex()
+
+
+def decode(
+    token: str, secret: bytes, bound_to: str = "", *, longest: int = MAX_TOKEN_LENGTH
+) -> PageState:
     """What `encode` sealed with the same `secret` and `bound_to`.
 
     Raises:
         InvalidSearch: it is no token of ours, was changed, or is somebody else's.
     """
     refused = InvalidSearch("not a page link of this server")
-    if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
+    if len(token) > longest or not token.isascii():
         raise refused
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)

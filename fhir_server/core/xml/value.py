@@ -7,6 +7,8 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from fhir_server.core.written_decimal import read_decimal
+
 _INTEGERS = frozenset({"integer", "unsignedInt", "positiveInt"})
 _INTEGER = re.compile(r"[+\-]?[0-9]{1,20}\Z")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+\-]?[0-9]+)?\Z")
@@ -72,7 +74,7 @@ def _parse_decimal(text: str) -> int | Decimal:
     if len(text) > _MOST_DIGITS or not _DECIMAL.match(text):
         raise ValueError("must be a number")
     try:
-        number = Decimal(text)
+        number = read_decimal(text)
     except InvalidOperation:
         raise ValueError("is a number beyond what decimals hold") from None
     # As JSON is read: what has neither fraction nor exponent is an integer.

@@ -74,7 +74,7 @@ class StoredVersion(mongoengine.DynamicDocument):  # type: ignore[misc]
     last_updated = LongField(db_field="u", required=True)  # milliseconds
     superseded = LongField(db_field="s", required=True)  # the sequence that did it
     is_purgeable = BooleanField(db_field="e")  # superseded and still searchable
-    interaction = StringField(db_field="i", choices=("c", "u", "d"), required=True)
+    interaction = StringField(db_field="i", choices=("c", "u", "d", "p"), required=True)
     body = BinaryField(db_field="b")
     milestone = LongField(db_field="m")  # `last_updated` of every so many
     owner = StringField(db_field="p", required=True)  # of what `owners.py` says
@@ -169,7 +169,21 @@ class StoredSession(mongoengine.DynamicDocument):  # type: ignore[misc]
     }
 
 
-_DECLARED = (StoredVersion, StoredDelivery, StoredState, StoredSession)
+class KeptSearch(mongoengine.DynamicDocument):  # type: ignore[misc]
+    """A search that is too long for a page link, sealed, and when a page was asked for last."""
+
+    name = StringField(primary_key=True)
+    sealed = StringField(db_field="t")
+    asked = DynamicField(db_field="at")
+
+    meta = {  # noqa: RUF012
+        "collection": "kept",
+        "auto_create_index": False,
+        "indexes": [{"name": "asked", "fields": ["+at"]}],
+    }
+
+
+_DECLARED = (StoredVersion, StoredDelivery, StoredState, StoredSession, KeptSearch)
 
 
 class Connection(NamedTuple):

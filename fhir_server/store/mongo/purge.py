@@ -19,6 +19,7 @@ _AT_ONCE = 1_000
 def purge(connection: Connection, older_than: datetime) -> int:
     """Drop the index entries of versions superseded before then; how many versions."""
     database = connection.database
+    database["kept"].delete_many({"at": {"$lt": older_than}})
     state = database["state"].with_options(write_concern=DURABLE)
     newest = blocking.run(reads.commits(), database, connection.indexes)["sequence"]
     horizon = (

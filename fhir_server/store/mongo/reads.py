@@ -70,6 +70,11 @@ def with_key(resource_type: str, index_key: Any) -> Steps[list[Document]]:
     )
 
 
+def kept(name: str) -> Steps[str | None]:
+    found = yield Find({"_id": name}, {"t": 1}, limit=1, collection="kept")
+    return found[0]["t"] if found else None
+
+
 def changes(
     after: int, until: int, resource_types: Sequence[str] | None = None, limit: int = 0
 ) -> Steps[tuple[Version, ...]]:
@@ -106,13 +111,13 @@ def history(query: HistoryQuery) -> Steps[Page]:
     if query.since is not None:
         oldest = yield from first_at_or_after(query.since, as_of)
     if query.at is not None:
-        # What was current then: no later version of the same resource up to that moment.
-        newest = (yield from first_after(query.at, as_of)) - 1
-        filter_["s"] = {"$gt": newest}
+        # What was current then: there before its end, and not yet replaced when it began.
+        newest = (yield from _first(-(-query.at.end // 1_000), as_of)) - 1
+        filter_["s"] = {"$gte": (yield from _first(query.at.start // 1_000 + 1, as_of))}
     total = yield from _count({**filter_, "_id": {"$gte": oldest, "$lte": newest}}, hint)
-    way = -1
+    way = 1 if query.is_upward else -1
     if query.after is not None:
-        oldest, way = max(oldest, query.after + 1), 1
+        oldest = max(oldest, query.after + 1)
     elif query.before is not None:
         newest = min(newest, query.before - 1)
     filter_["_id"] = {"$gte": oldest, "$lte": newest}
@@ -121,7 +126,7 @@ def history(query: HistoryQuery) -> Steps[Page]:
     found = yield Find(filter_, VERSION_FIELDS, order, count + 1, hint)
     versions = tuple(to_version(document) for document in found[:count])
     ends = page_ends.find_in_history(query, versions, is_more=len(found) > count)
-    if query.after is not None:
+    if query.is_upward != query.is_oldest_first:
         versions = versions[::-1]
     return Page(versions, as_of, ends.next, total, ends.previous)
 
@@ -138,14 +143,9 @@ def _count(filter_: Filter, hint: str) -> Steps[int]:
 
 def first_at_or_after(when: datetime, as_of: int) -> Steps[int]:
     """The least sequence whose `last_updated` is `when` or later; `as_of` + 1 if none is."""
-    floor = _floor(when)
+    floor = to_milliseconds(when)
     # `last_updated` has whole milliseconds, `when` need not.
     return (yield from _first(floor if from_milliseconds(floor) == when else floor + 1, as_of))
-
-
-def first_after(when: datetime, as_of: int) -> Steps[int]:
-    """The least sequence whose `last_updated` is later than `when`."""
-    return (yield from _first(_floor(when) + 1, as_of))
 
 
 def _first(milliseconds: int, as_of: int) -> Steps[int]:
@@ -164,10 +164,6 @@ def _first(milliseconds: int, as_of: int) -> Steps[int]:
         "_id_",
     )
     return found[0]["_id"] if found else as_of + 1
-
-
-def _floor(when: datetime) -> int:
-    return to_milliseconds(when)
 
 
 def sequences_of(updated: Filter, as_of: int) -> Steps[Filter]:

@@ -41,8 +41,10 @@ NARROW_SPAN = 26 * 3_600_000_000
 # that is too large.
 _LARGEST_DOCUMENT = 16 * 1024 * 1024 - 64 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LETTERS: dict[Interaction, str] = {"create": "c", "update": "u", "delete": "d"}
-_INTERACTIONS: dict[str, Interaction] = {"c": "create", "u": "update", "d": "delete"}
+_LETTERS: dict[Interaction, str] = {
+    "create": "c", "update": "u", "delete": "d", "update-create": "p",
+}  # fmt: skip
+_INTERACTIONS: dict[str, Interaction] = {letter: name for name, letter in _LETTERS.items()}
 _MILLISECOND = timedelta(milliseconds=1)
 
 

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar, cast
 
 from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from fhir_server.core import archive
@@ -54,6 +55,7 @@ class MongoStore:
         self._transactor = Transactor(connection)
         self._definitions = Definitions(SearchDefinitions(indexer, parameters), extend)
         self._told = -1
+        self._now = now
         self._committer = Committer(connection, self._transactor, self._definitions, now, limits)
         self.outbox = MongoOutbox(
             connection, self._transactor, now, self._committer.commit_blocking
@@ -89,6 +91,16 @@ class MongoStore:
 
     async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
         return await self._run(reads.feed(after, limit))
+
+    async def keep(self, name: str, sealed: str) -> None:
+        with translated(), suppress(DuplicateKeyError):
+            # Of two that keep the same at once one may find the other's, which says the same.
+            kept = self._database()["kept"].with_options(write_concern=DURABLE)
+            change = {"$set": {"t": sealed}, "$max": {"at": self._now()}}
+            await kept.update_one({"_id": name}, change, upsert=True)
+
+    async def kept(self, name: str) -> str | None:
+        return await self._run(reads.kept(name))
 
     def observe(self, observer: Callable[[CommittedGroup], None]) -> None:
         self._committer.observe(observer)

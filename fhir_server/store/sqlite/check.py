@@ -20,6 +20,7 @@ from fhir_server.store.sqlite.layout import (
     DELETE,
     ENTRY_TABLES,
     UPDATE,
+    UPDATE_CREATE,
     chunks,
     values_rows,
 )
@@ -102,7 +103,9 @@ def _check_resources(connection: sqlite3.Connection, counts: dict[str, int]) -> 
                 yield f"{name} version {version_id} does not follow the version before"
             if superseded != (seq if interaction == DELETE else following):
                 yield f"{name} version {version_id} does not say what superseded it"
-            if (interaction == CREATE and was_alive) or (interaction == UPDATE and not was_alive):
+            if (interaction in (CREATE, UPDATE_CREATE) and was_alive) or (
+                interaction == UPDATE and not was_alive
+            ):
                 yield f"{name} version {version_id} is no {versions.INTERACTIONS[interaction]}"
             was_alive, last = interaction != DELETE, seq
         counts["current"] += was_alive

@@ -11,19 +11,17 @@ from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.version import Version
 from fhir_server.errors import VersionConflict
 from fhir_server.store.sqlite.layout import (
-    CREATE,
     CURRENT,
     DELETE,
-    UPDATE,
     chunks,
     insert_rows,
     values_rows,
 )
 from fhir_server.store.sqlite.names import Interner
 from fhir_server.store.sqlite.rows import RowBuilder
-from fhir_server.store.sqlite.versions import milliseconds
+from fhir_server.store.sqlite.versions import INTERACTIONS, milliseconds
 
-_INTERACTION = {"create": CREATE, "update": UPDATE, "delete": DELETE}
+_INTERACTION = {name: number for number, name in enumerate(INTERACTIONS)}
 
 
 class Put(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 # `version.superseded` of what is current: more than any sequence, in six bytes.
 CURRENT = 2**47 - 1
 
-CREATE, UPDATE, DELETE = range(3)
+CREATE, UPDATE, DELETE, UPDATE_CREATE = range(4)
 
 # In microseconds. A resource's only range, if not longer, is NARROW.
 DAY = 86_400_000_000

@@ -1,4 +1,4 @@
--- Version 1 of the store's file. Later versions are steps in schema.py.
+-- Version 1 of the store's file. Later versions are steps of their own; schema.py lists them.
 
 -- Single values that all processes share: the definition generation, the purge horizon,
 -- the outbox's position.
@@ -72,7 +72,8 @@ CREATE TABLE resource (
 
 -- One row a version; `seq` is the commit order, without a gap. A version is what a search
 -- as of S sees while seq <= S < superseded. A deletion is superseded by itself: never seen.
--- `updated` is in milliseconds since 1970; `interaction` is 0 create, 1 update, 2 delete.
+-- `updated` is in milliseconds since 1970; `interaction` is 0 create, 1 update, 2 delete,
+-- 3 update that creates.
 CREATE TABLE version (
     seq INTEGER PRIMARY KEY,
     resource INTEGER NOT NULL,

@@ -31,7 +31,7 @@ from fhir_server.store.protocol import (
     HistoryQuery,
     Page,
 )
-from fhir_server.store.sqlite import erase, reindex, restore, schema, versions
+from fhir_server.store.sqlite import erase, kept, reindex, restore, schema, versions
 from fhir_server.store.sqlite.check import Check, check
 from fhir_server.store.sqlite.checkpoint import Checkpointer
 from fhir_server.store.sqlite.committer import Committer, GroupLimits, decision, statement, upkeep
@@ -128,6 +128,15 @@ class SqliteStore:
     async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
         return await self.readers.run(lambda connection: versions.changes(connection, after, limit))
 
+    async def keep(self, name: str, sealed: str) -> None:
+        now = versions.milliseconds(self.now())
+        await self.committer.commit(
+            statement(lambda connection: kept.keep(connection, name, sealed, now))
+        )
+
+    async def kept(self, name: str) -> str | None:
+        return self.readers.point(lambda connection: kept.kept(connection, name))
+
     def observe(self, observer: Callable[[CommittedGroup], None]) -> None:
         self.committer.observe(observer)
 
@@ -144,6 +153,7 @@ class SqliteStore:
         The versions stay. A page link from before then has expired.
         """
         cutoff, count, has_more = versions.milliseconds(older_than), 0, True
+        await self.committer.commit(statement(lambda connection: kept.forget(connection, cutoff)))
         while has_more:
             gone, has_more = await self.committer.commit(
                 upkeep(lambda group: erase.purge(group, group.indexer, cutoff, _BATCH))

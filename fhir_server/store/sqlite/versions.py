@@ -17,7 +17,7 @@ from fhir_server.store.sqlite.layout import chunks, values_rows
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-INTERACTIONS: tuple[Interaction, ...] = ("create", "update", "delete")
+INTERACTIONS: tuple[Interaction, ...] = ("create", "update", "delete", "update-create")
 
 COLUMNS = "t.name, r.id, v.version_id, v.updated, v.interaction, b.text, v.seq"
 _JOINS = (
@@ -197,7 +197,7 @@ def first_where(until: int, holds: Callable[[int], bool]) -> int:
 
 
 def history(connection: sqlite3.Connection, query: HistoryQuery) -> Page:
-    """One page of versions, newest first."""
+    """One page of versions."""
     as_of = newest(connection)[0]
     if query.as_of is not None:
         as_of = min(query.as_of, as_of)
@@ -220,17 +220,18 @@ def history(connection: sqlite3.Connection, query: HistoryQuery) -> Page:
     if query.since is not None:
         values["since"] = first_since(connection, _rounded_up(query.since), as_of)
     if query.at is not None:
-        # What was current then: no later version of the same resource up to that moment.
-        values["at"] = first_since(connection, milliseconds(query.at) + 1, as_of) - 1
+        # What was current then: there before its end, and not yet replaced when it began.
+        values["ended"] = first_since(connection, -(-query.at.end // 1_000), as_of)
+        values["begun"] = first_since(connection, query.at.start // 1_000 + 1, as_of)
         scope += (
-            " AND v.seq <= :at AND NOT EXISTS (SELECT 1 FROM version n "
-            "WHERE n.resource = v.resource AND n.version_id = v.version_id + 1 AND n.seq <= :at)"
+            " AND v.seq < :ended AND NOT EXISTS (SELECT 1 FROM version n WHERE "
+            "n.resource = v.resource AND n.version_id = v.version_id + 1 AND n.seq < :begun)"
         )
     direction, beyond = "DESC", "v.seq < :start"
     values["start"] = as_of + 1 if query.before is None else query.before
-    if query.after is not None:
+    if query.is_upward:
         direction, beyond = "ASC", "v.seq > :start"
-        values["start"] = query.after
+        values["start"] = query.after or 0
     values["count"] = query.count + 1
     where = f"WHERE v.seq >= :since AND v.seq <= :as_of {scope}"
     order = "v.version_id" if query.resource_id is not None else "v.seq"
@@ -245,7 +246,7 @@ def history(connection: sqlite3.Connection, query: HistoryQuery) -> Page:
     ).fetchone()[0]
     found = tuple(map(from_row, rows[: query.count]))
     ends = page_ends.find_in_history(query, found, is_more=len(rows) > query.count)
-    found = found if query.after is None else found[::-1]
+    found = found if query.is_upward == query.is_oldest_first else found[::-1]
     return Page(found, as_of, ends.next, total, ends.previous)
 
 
