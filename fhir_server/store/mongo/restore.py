@@ -8,6 +8,7 @@ from pymongo.synchronous.database import Database
 
 from fhir_server.core.archive import Restored
 from fhir_server.errors import VersionConflict
+from fhir_server.store.mongo import positions
 from fhir_server.store.mongo.definitions import Definitions
 from fhir_server.store.mongo.rows import to_milliseconds
 from fhir_server.store.mongo.steps import Document, Find, Steps
@@ -21,9 +22,11 @@ _DUPLICATE_KEY = 11000
 
 def extent() -> Steps[Extent]:
     # The outbox first: it is never ahead of the commit order.
-    outbox = yield Find({"_id": "outbox"}, limit=1, collection="state")
+    found = yield Find(positions.ALL, collection="state")
     commits = yield Find({"_id": "commits"}, limit=1, collection="state")
-    return Extent(commits[0]["sequence"], outbox[0]["position"])
+    places = {each["_id"]: each["position"] for each in found}
+    begin = places.pop(positions.BEGIN)
+    return Extent(commits[0]["sequence"], min(places.values(), default=begin))
 
 
 def restore(
@@ -70,8 +73,8 @@ def _restore(
         {"$set": {"sequence": last.sequence, "updated": to_milliseconds(last.last_updated)}},
         session=session,
     )
-    state.update_one(
-        {"_id": "outbox", "position": newest},
+    state.update_many(
+        {**positions.ALL, "position": newest},
         {"$set": {"position": max(newest, min(delivered, last.sequence))}},
         session=session,
     )
