@@ -38,11 +38,13 @@ from fhir_server.interactions.operation import Operations
 from fhir_server.outbox.endpoint import OutboundPolicy
 from fhir_server.outbox.sink import Sink
 from fhir_server.outbox.sink_loop import Pace
+from fhir_server.outbox.socket_binding import SocketSurroundings
+from fhir_server.outbox.sockets import Sockets
 from fhir_server.outbox.subscription_checks import SubscriptionChecks
 from fhir_server.outbox.subscription_worker import PACE as SUBSCRIPTIONS_PACE
 from fhir_server.outbox.subscription_worker import Subscriptions
 from fhir_server.outbox.worker import Worker
-from fhir_server.rest import health, metrics, openapi, readings, routes
+from fhir_server.rest import health, metrics, openapi, readings, routes, websocket
 from fhir_server.rest.application import Application
 from fhir_server.rest.draining import Draining
 from fhir_server.rest.metrics import OutboxGauges
@@ -126,6 +128,20 @@ class Components:
             now,
             base_url=self.settings.base_url,
             pace=pace,
+        )
+
+    def sockets(self) -> Sockets:
+        """What tells those who subscribe by websocket."""
+        return Sockets(
+            SocketSurroundings(
+                self.store.outbox,
+                self.subscription_reader.read,
+                now,
+                self.settings.base_url,
+                self.definitions.element_types,
+                f"sockets/{new_id()}",
+            ),
+            self.context.page_key,
         )
 
     def _sink(self, name: str, section: dict[str, Any]) -> Sink:
@@ -221,6 +237,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         worker = components.worker() if settings.deliver else None
         if worker:
             worker.start()
+            store.observe(lambda group: worker.nudge() if group.versions else None)
 
         def adopt(live: SearchDefinitions) -> None:
             app.state.context = replace(
@@ -232,9 +249,12 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
             asyncio.create_task(keep_purged(store, now)),
             asyncio.create_task(follow_definitions(store, adopt)),
         )
+        sockets = app.state.sockets = components.sockets()
+        store.observe(lambda _: sockets.nudge())
         try:
-            with draining.on_signal():
-                yield
+            async with sockets.following():
+                with draining.on_signal():
+                    yield
         finally:
             for task in upkeep:
                 task.cancel()
@@ -252,6 +272,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         openapi_url=None,
     )
     app.router.routes.extend(readings.readings_routes())
+    app.router.routes.extend(websocket.websocket_routes())
     app.router.routes.extend(health.health_routes())
     app.router.routes.extend(openapi.openapi_routes(routes.FHIR_ROUTES))
     return app

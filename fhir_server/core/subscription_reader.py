@@ -21,6 +21,7 @@ from fhir_server.core.subscription import (
     JSON_TYPES,
     XML_TYPES,
     Channel,
+    ChannelType,
     Content,
     Status,
     Subscription,
@@ -237,16 +238,14 @@ class _Reading:
 
     def _channel(self, channel: Mapping[str, Any], *, is_topic: bool) -> Channel:
         path = "Subscription.channel"
-        kind = channel["type"]
-        if kind != "rest-hook" or any(
-            name == "channel-type" for name, _ in _extensions(channel.get("_type"))
-        ):
-            self._refuse(
-                "not-supported", f"only rest-hook is supported, not {kind[:40]}", f"{path}.type"
-            )
+        kind = self._channel_type(channel)
         endpoint = channel.get("endpoint", "")
-        if not endpoint:
-            self._refuse("required", "a rest-hook needs an endpoint", f"{path}.endpoint")
+        if kind is ChannelType.WEBSOCKET:
+            endpoint = ""
+            if channel.get("header"):
+                self._refuse("not-supported", "a websocket has no headers", f"{path}.header")
+        elif not endpoint:
+            self._refuse("required", f"a {kind} needs an endpoint", f"{path}.endpoint")
         extensions = dict(_extensions(channel))
         content = self._content(channel, is_topic=is_topic)
         media_type = channel.get("payload", "")
@@ -266,7 +265,21 @@ class _Reading:
             self._number(extensions, "heartbeat-period", 5, 86_400 * 31),
             self._number(extensions, "timeout", 1, 3_600),
             min(self._number(extensions, "max-count", 1, 2**31) or DEFAULT_EVENTS, MOST_EVENTS),
+            kind,
         )
+
+    def _channel_type(self, channel: Mapping[str, Any]) -> ChannelType:
+        text = channel["type"]
+        is_special = any(name == "channel-type" for name, _ in _extensions(channel.get("_type")))
+        if text in list(ChannelType) and not is_special:
+            return ChannelType(text)
+        known = ", ".join(ChannelType)
+        self._refuse(
+            "not-supported",
+            f"a channel is one of {known}, not {text[:40]}",
+            "Subscription.channel.type",
+        )
+        return ChannelType.REST_HOOK
 
     def _content(self, channel: Mapping[str, Any], *, is_topic: bool) -> Content | None:
         text = dict(_extensions(channel.get("_payload"))).get("payload-content")

@@ -66,11 +66,17 @@ class SubscriptionBook:
         self._listed: dict[ResourceKey, set[tuple[str, str | None]]] = {}
         self._superseded: set[ResourceKey] = set()
         self._since: dict[str, int] = {}
+        self._begin: int | None = None
 
     @property
     def is_used(self) -> bool:
         """Whether there ever was a Subscription."""
         return bool(self._states)
+
+    @property
+    def begin(self) -> int | None:
+        """The sequence before the first Subscription: up to it nothing is an event."""
+        return self._begin
 
     @property
     def seen(self) -> int:
@@ -92,6 +98,8 @@ class SubscriptionBook:
     def apply(self, version: Version) -> None:
         """Take a version of a Subscription in; again is harmless."""
         with self._lock:
+            if self._begin is None:
+                self._begin = version.sequence - 1
             states = self._states.setdefault(version.key, [])
             if states and states[-1].sequence >= version.sequence:
                 return

@@ -62,6 +62,8 @@ class SubscriptionChecks:
                     "Subscription.status",
                 ),
             )
+        if not found.is_pushed:
+            return ()
         try:
             check_url(found.channel.endpoint, self._policy)
         except EndpointError as error:

@@ -12,6 +12,7 @@ from fhir_server.core.notification import Kind
 from fhir_server.core.subscription import Status, Subscription
 from fhir_server.errors import DeliveryDeferred, DeliveryRejected
 from fhir_server.outbox import subscription_status
+from fhir_server.outbox.leases import Leases
 from fhir_server.outbox.sink_loop import Pace, SinkLoop
 from fhir_server.outbox.subscription_book import RESOURCE_TYPE
 from fhir_server.outbox.subscription_lanes import Lanes
@@ -58,6 +59,7 @@ class SubscriptionSenders:
         self._loops: dict[str, SinkLoop] = {}
         self._spoken: dict[ResourceKey, float] = {}
         self._tidied = 0.0
+        self.leases = Leases(shared.outbox, owner, pace.lease, stopping)
         self._jobs: SimpleQueue[tuple[str, str, Subscription | None] | None] = SimpleQueue()
         self.threads = [
             Thread(target=self._dispatch, name="subscriptions", daemon=True),
@@ -75,6 +77,11 @@ class SubscriptionSenders:
         """An endpoint gave no answer. From any thread."""
         with self._lock:
             self._lanes.silence(endpoint, time.monotonic())
+
+    def failing(self, endpoint: str, retry_after: float | None) -> None:
+        """An endpoint answered that it cannot. From any thread."""
+        with self._lock:
+            self._lanes.fail(endpoint, time.monotonic(), retry_after)
 
     def _dispatch(self) -> None:
         while not self._stopping.is_set():
@@ -104,7 +111,13 @@ class SubscriptionSenders:
             return
         if not is_handshake and state.is_listening and not state.is_verified:
             return
-        endpoint = state.subscription.channel.endpoint if state.subscription else name
+        subscription = state.subscription
+        if subscription is not None and not subscription.is_pushed and not is_handshake:
+            # Whoever holds the socket sends.
+            if state.is_listening:
+                return
+            subscription = None
+        endpoint = subscription.channel.endpoint if subscription else name
         with self._lock:
             if self._lanes.take(name, endpoint, time.monotonic()):
                 self._jobs.put((name, endpoint, None))
@@ -157,6 +170,7 @@ class SubscriptionSenders:
                     self._pace,
                     self._chance,
                     self._stopping,
+                    self.leases,
                 )
             return loop
 
@@ -172,7 +186,11 @@ class SubscriptionSenders:
                         self._loops.pop(name, None)
                         self._lanes.forget(name)
                     self._spoken.pop(key, None)
-            elif state.status is Status.ACTIVE and subscription.channel.heartbeat_seconds:
+            elif (
+                state.status is Status.ACTIVE
+                and subscription.is_pushed
+                and subscription.channel.heartbeat_seconds
+            ):
                 self._offer_heartbeat(key, subscription, subscription.channel.heartbeat_seconds)
 
     def _offer_heartbeat(self, key: ResourceKey, subscription: Subscription, period: int) -> None:

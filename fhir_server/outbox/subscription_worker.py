@@ -18,8 +18,7 @@ from fhir_server.outbox.subscription_senders import SubscriptionSenders
 from fhir_server.outbox.subscription_sink import Surroundings
 from fhir_server.store.protocol import Outbox, Routed
 
-# A notification is given 30 seconds at most; a lease is as long as two.
-PACE = Pace(lease=60.0, delivery=Backoff(base=1.0, cap=60.0))
+PACE = Pace(lease=10.0, delivery=Backoff(base=1.0, cap=60.0))
 
 
 class Subscriptions:
@@ -48,8 +47,8 @@ class Subscriptions:
         self._batch = 0
         self._senders: SubscriptionSenders | None = None
 
-    def catch_up(self) -> bool:
-        """Learn which Subscriptions there are; whether there ever was one.
+    def catch_up(self) -> int | None:
+        """Learn which Subscriptions there are; the sequence before the first, None without one.
 
         Raises:
             StoreUnavailable: they cannot be read.
@@ -58,7 +57,8 @@ class Subscriptions:
             # Not further: a batch whose commit failed is looked at again.
             self._book.forget(self._batch)
             self._batch = 0
-        return self._book.catch_up()
+        self._book.catch_up()
+        return self._book.begin
 
     def route(self, version: Version) -> Sequence[Routed]:
         """The events that `version` is. Versions come in commit order, from one thread."""
@@ -68,7 +68,12 @@ class Subscriptions:
     def start(self, owner: str, chance: Callable[[], float], stopping: Event) -> list[Thread]:
         """Begin to send; the threads, which end when `stopping` is set."""
         shared = Surroundings(
-            self._outbox, self._book, self._channel, self._base_url, self._unreachable
+            self._outbox,
+            self._book,
+            self._channel,
+            self._base_url,
+            self._unreachable,
+            self._failing,
         )
         self._senders = SubscriptionSenders(
             shared,
@@ -80,6 +85,7 @@ class Subscriptions:
             chance=chance,
             stopping=stopping,
         )
+        self._senders.leases.start()
         for thread in self._senders.threads:
             thread.start()
         return self._senders.threads
@@ -92,6 +98,10 @@ class Subscriptions:
     def close(self) -> None:
         """Cut what is under way: it ends as deferred."""
         self._channel.close()
+
+    def _failing(self, endpoint: str, retry_after: float | None) -> None:
+        if self._senders is not None:
+            self._senders.failing(endpoint, retry_after)
 
     def _unreachable(self, endpoint: str) -> None:
         if self._senders is not None:

@@ -96,7 +96,7 @@ def test_criteria_that_cannot_be_evaluated_are_refused_and_named(reader, criteri
     assert named in diagnostics
 
 
-@pytest.mark.parametrize("kind", ["websocket", "email", "sms", "message"])
+@pytest.mark.parametrize("kind", ["email", "sms", "fax"])
 def test_a_channel_that_is_not_there_is_refused(reader, kind):
     ((path, diagnostics),) = faults(reader, subscription(type=kind))
     assert path == "Subscription.channel.type"
