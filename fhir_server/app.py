@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from secrets import token_bytes
 from struct import unpack
@@ -25,6 +25,7 @@ from fhir_server import __version__
 from fhir_server.core.mapping.catalog import MappingCatalog, compile_catalog
 from fhir_server.core.search.custom import SearchDefinitions
 from fhir_server.core.search.index import Indexer
+from fhir_server.core.subscription_condition import compile_condition
 from fhir_server.core.subscription_reader import SubscriptionReader
 from fhir_server.definitions import (
     Definitions,
@@ -41,6 +42,7 @@ from fhir_server.outbox.sink_loop import Pace
 from fhir_server.outbox.socket_binding import SocketSurroundings
 from fhir_server.outbox.sockets import Sockets
 from fhir_server.outbox.subscription_checks import SubscriptionChecks
+from fhir_server.outbox.subscription_topics import LiveReader
 from fhir_server.outbox.subscription_worker import PACE as SUBSCRIPTIONS_PACE
 from fhir_server.outbox.subscription_worker import Subscriptions
 from fhir_server.outbox.worker import Worker
@@ -104,6 +106,7 @@ class Components:
     store: OpenStore
     context: Context
     subscription_reader: SubscriptionReader
+    live_reader: LiveReader
 
     def sinks(self) -> tuple[Sink, ...]:
         """The receivers that the settings name.
@@ -128,6 +131,7 @@ class Components:
             now,
             base_url=self.settings.base_url,
             pace=pace,
+            patience=timedelta(days=self.settings.subscription_patience_days),
         )
 
     def sockets(self) -> Sockets:
@@ -135,7 +139,7 @@ class Components:
         return Sockets(
             SocketSurroundings(
                 self.store.outbox,
-                self.subscription_reader.read,
+                self.live_reader.read,
                 now,
                 self.settings.base_url,
                 self.definitions.element_types,
@@ -169,13 +173,14 @@ def open_components(settings: Settings) -> Components:
     subscription_reader = _subscription_reader(settings, definitions)
     extend = definitions.extension(settings.time_zone).extend
     store = open_store(settings.store, indexer, definitions.parameters, now, extend)
+    live_reader = LiveReader(store.outbox, subscription_reader)
     context = Context(
         store=store,
         parameters=definitions.parameters,
         terminology=definitions.terminology,
         validator=SubscriptionChecks(
             definitions.validator,
-            subscription_reader,
+            live_reader,
             OutboundPolicy(allow_private=settings.allow_private_endpoints),
             now,
         ),
@@ -195,9 +200,11 @@ def open_components(settings: Settings) -> Components:
         compartments=definitions.compartments,
         operations=Operations(OPERATIONS),
         outbox=store.outbox,
-        subscriptions=subscription_reader,
+        subscriptions=live_reader,
     )
-    return Components(settings, definitions, mappings, store, context, subscription_reader)
+    return Components(
+        settings, definitions, mappings, store, context, subscription_reader, live_reader
+    )
 
 
 def _subscription_reader(settings: Settings, definitions: Definitions) -> SubscriptionReader:
@@ -208,7 +215,7 @@ def _subscription_reader(settings: Settings, definitions: Definitions) -> Subscr
         terminology=definitions.terminology,
     )
     topics = read_topics(definitions.profile_folders)
-    return reader.knowing(reader.parse_topic(topic, now()) for topic in topics)
+    return reader.knowing(reader.parse_topic(topic, now(), compile_condition) for topic in topics)
 
 
 def _page_key(text: str) -> bytes:

@@ -20,6 +20,9 @@ from fhir_server.core.identity import is_resource_id
 MOST_SUBSCRIPTIONS = 100
 """What one token may name."""
 
+PATH = "/websocket"
+"""Below the base of FHIR."""
+
 _BIND = re.compile(r"bind:?\s+(\S+)\s*\Z")
 _WITH_TOKEN = re.compile(r"bind-with-token:?\s+(\S+)\s*\Z")
 _CONTEXT = b"websocket-binding"
@@ -35,6 +38,11 @@ class BindWithToken(NamedTuple):
     """Those that the token names."""
 
     token: str
+
+
+def websocket_url(base_url: str) -> str:
+    """Where the websocket of the server at `base_url` is."""
+    return f"ws{base_url.removeprefix('http')}{PATH}"
 
 
 def parse(text: str) -> Bind | BindWithToken | None:

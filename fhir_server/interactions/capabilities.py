@@ -12,6 +12,7 @@ from fhir_server.core.capability import capability_statement
 from fhir_server.core.compartment import Compartments
 from fhir_server.core.patch.patch import FHIR_JSON, FHIR_XML, PATCH_TYPES
 from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.core.websocket_binding import websocket_url
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.operation import Operations
 
@@ -40,6 +41,7 @@ def capabilities(ctx: Context) -> bytes:
         ctx.compartments,
         ctx.base_url,
         today,
+        tuple(ctx.subscriptions.topics) if ctx.subscriptions else (),
     )
 
 
@@ -52,6 +54,7 @@ def _format(
     compartments: Compartments,
     base_url: str,
     today: datetime,
+    topics: tuple[str, ...],
 ) -> bytes:
     return resource_json.format(
         capability_statement(
@@ -76,5 +79,7 @@ def _format(
                 for name in resource_types
             },
             compartments=compartments.types,
+            topics=topics,
+            websocket_url=websocket_url(base_url) if base_url else "",
         )
     )

@@ -10,15 +10,13 @@ from fhir_server.core.identity import ResourceKey
 from fhir_server.core.operation_input import fault
 from fhir_server.core.subscription import ChannelType
 from fhir_server.core.version import format_instant
-from fhir_server.core.websocket_binding import MOST_SUBSCRIPTIONS, seal
+from fhir_server.core.websocket_binding import MOST_SUBSCRIPTIONS, seal, websocket_url
 from fhir_server.errors import InvalidRequest
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.operation import Invocation
 from fhir_server.interactions.read import read
 
 LIFE = timedelta(minutes=30)
-PATH = "/websocket"
-"""Below the base of FHIR."""
 
 
 async def get_ws_binding_token(ctx: Context, call: Invocation) -> bytes:
@@ -40,7 +38,7 @@ async def get_ws_binding_token(ctx: Context, call: Invocation) -> bytes:
         if found.resource()["channel"]["type"] != ChannelType.WEBSOCKET:
             raise InvalidRequest(f"Subscription/{each} has another channel than websocket")
     until = ctx.now() + LIFE
-    url = "ws" + ctx.base_url.removeprefix("http") + PATH
+    url = websocket_url(ctx.base_url)
     parameters = [
         {"name": "token", "valueString": seal(ids, until, ctx.page_key)},
         {"name": "expiration", "valueDateTime": format_instant(until)},

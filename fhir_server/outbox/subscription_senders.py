@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
 
@@ -46,6 +46,7 @@ class SubscriptionSenders:
         pace: Pace,
         chance: Callable[[], float],
         stopping: Event,
+        patience: timedelta,
     ) -> None:
         self._shared = shared
         self._lanes = lanes
@@ -54,6 +55,7 @@ class SubscriptionSenders:
         self._pace = pace
         self._chance = chance
         self._stopping = stopping
+        self._patience = patience
         self._woken = Event()
         self._lock = Lock()
         self._loops: dict[str, SinkLoop] = {}
@@ -175,9 +177,15 @@ class SubscriptionSenders:
             return loop
 
     def _keep_house(self) -> None:
-        """Switch off what has ended, offer the heartbeats that are due, forget what is over."""
+        """Switch off what has ended or failed for too long, offer heartbeats, forget."""
         for key in self._shared.book.ended(self._now()):
             subscription_status.switch_off(self._shared.outbox, key, self._now())
+        since = self._now() - self._patience
+        for key in self._shared.book.in_trouble(since):
+            subscription_status.give_up(self._shared.outbox, key, since)
+        for key in self._shared.book.broken():
+            reason = "what it asks for cannot be evaluated any more"
+            subscription_status.report_trouble(self._shared.outbox, key, reason)
         for key, state in self._shared.book.current():
             subscription = state.subscription
             if subscription is None:

@@ -1,7 +1,7 @@
 """Subscriptions: their part of a worker, from the change feed to the notification."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Event, Thread
 
 from fhir_server.core.resource_json import Resource
@@ -22,7 +22,10 @@ PACE = Pace(lease=10.0, delivery=Backoff(base=1.0, cap=60.0))
 
 
 class Subscriptions:
-    """Follows the Subscriptions and sends their events. Made once for each process."""
+    """Follows the Subscriptions and sends their events. Made once for each process.
+
+    What is in error for longer than `patience` is switched off: the outbox never waits longer.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Subscriptions:
         base_url: str = "",
         threads: int = 8,
         pace: Pace = PACE,
+        patience: timedelta = timedelta(days=7),
     ) -> None:
         self._outbox = outbox
         self._book = SubscriptionBook(outbox, reader)
@@ -44,6 +48,7 @@ class Subscriptions:
         self._base_url = base_url
         self._threads = threads
         self._pace = pace
+        self._patience = patience
         self._batch = 0
         self._senders: SubscriptionSenders | None = None
 
@@ -84,6 +89,7 @@ class Subscriptions:
             pace=self._pace,
             chance=chance,
             stopping=stopping,
+            patience=self._patience,
         )
         self._senders.leases.start()
         for thread in self._senders.threads:

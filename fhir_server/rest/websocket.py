@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from fhir_server.operations.websocket_token import PATH
+from fhir_server.core.websocket_binding import PATH
 from fhir_server.rest import metrics
 
 FORBIDDEN = 1008
