@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from secrets import token_bytes
 from struct import unpack
@@ -27,6 +27,7 @@ from fhir_server.core.date_range import load_zone
 from fhir_server.core.mapping.catalog import MappingCatalog, compile_catalog
 from fhir_server.core.search.custom import SearchDefinitions
 from fhir_server.core.search.index import Indexer
+from fhir_server.core.subscription_condition import compile_condition
 from fhir_server.core.subscription_reader import SubscriptionReader
 from fhir_server.definitions import (
     Definitions,
@@ -45,11 +46,14 @@ from fhir_server.operations.raise_alerts import Alerts
 from fhir_server.outbox.endpoint import OutboundPolicy
 from fhir_server.outbox.sink import Sink
 from fhir_server.outbox.sink_loop import Pace
+from fhir_server.outbox.socket_binding import SocketSurroundings
+from fhir_server.outbox.sockets import Sockets
 from fhir_server.outbox.subscription_checks import SubscriptionChecks
+from fhir_server.outbox.subscription_topics import LiveReader
 from fhir_server.outbox.subscription_worker import PACE as SUBSCRIPTIONS_PACE
 from fhir_server.outbox.subscription_worker import Subscriptions
 from fhir_server.outbox.worker import Worker
-from fhir_server.rest import health, metrics, openapi, readings, routes
+from fhir_server.rest import health, metrics, openapi, readings, routes, websocket
 from fhir_server.rest.application import Application
 from fhir_server.rest.draining import Draining
 from fhir_server.rest.metrics import OutboxGauges
@@ -111,6 +115,7 @@ class Components:
     store: OpenStore
     context: Context
     subscription_reader: SubscriptionReader
+    live_reader: LiveReader
 
     def sinks(self) -> tuple[Sink, ...]:
         """The receivers that the settings name.
@@ -135,6 +140,21 @@ class Components:
             now,
             base_url=self.settings.base_url,
             pace=pace,
+            patience=timedelta(days=self.settings.subscription_patience_days),
+        )
+
+    def sockets(self) -> Sockets:
+        """What tells those who subscribe by websocket."""
+        return Sockets(
+            SocketSurroundings(
+                self.store.outbox,
+                self.live_reader.read,
+                now,
+                self.settings.base_url,
+                self.definitions.element_types,
+                f"sockets/{new_id()}",
+            ),
+            self.context.page_key,
         )
 
     def _sink(self, name: str, section: dict[str, Any]) -> Sink:
@@ -168,13 +188,14 @@ def open_components(settings: Settings) -> Components:
     subscription_reader = _subscription_reader(settings, definitions)
     extend = definitions.extension(settings.time_zone).extend
     store = open_store(settings.store, indexer, definitions.parameters, now, extend)
+    live_reader = LiveReader(store.outbox, subscription_reader)
     context = Context(
         store=JudgedStore(store, _judge(settings, definitions)) if settings.monitoring else store,
         parameters=definitions.parameters,
         terminology=definitions.terminology,
         validator=SubscriptionChecks(
             definitions.validator,
-            subscription_reader,
+            live_reader,
             OutboundPolicy(allow_private=settings.allow_private_endpoints),
             now,
         ),
@@ -195,9 +216,11 @@ def open_components(settings: Settings) -> Components:
         compartments=definitions.compartments,
         operations=Operations(OPERATIONS),
         outbox=store.outbox,
-        subscriptions=subscription_reader,
+        subscriptions=live_reader,
     )
-    return Components(settings, definitions, mappings, store, context, subscription_reader)
+    return Components(
+        settings, definitions, mappings, store, context, subscription_reader, live_reader
+    )
 
 
 def _judge(settings: Settings, definitions: Definitions) -> Judge:
@@ -218,7 +241,7 @@ def _subscription_reader(settings: Settings, definitions: Definitions) -> Subscr
         terminology=definitions.terminology,
     )
     topics = read_topics(definitions.profile_folders)
-    return reader.knowing(reader.parse_topic(topic, now()) for topic in topics)
+    return reader.knowing(reader.parse_topic(topic, now(), compile_condition) for topic in topics)
 
 
 def _page_key(text: str) -> bytes:
@@ -247,6 +270,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         worker = components.worker() if settings.deliver else None
         if worker:
             worker.start()
+            store.observe(lambda group: worker.nudge() if group.versions else None)
 
         def adopt(live: SearchDefinitions) -> None:
             app.state.context = replace(
@@ -261,9 +285,12 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
                 keep_escalating(components.context, settings.alert_escalation_minutes)
             ),
         )
+        sockets = app.state.sockets = components.sockets()
+        store.observe(lambda _: sockets.nudge())
         try:
-            with draining.on_signal():
-                yield
+            async with sockets.following():
+                with draining.on_signal():
+                    yield
         finally:
             for task in upkeep:
                 task.cancel()
@@ -281,6 +308,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         openapi_url=None,
     )
     app.router.routes.extend(readings.readings_routes())
+    app.router.routes.extend(websocket.websocket_routes())
     app.router.routes.extend(health.health_routes())
     app.router.routes.extend(openapi.openapi_routes(routes.FHIR_ROUTES))
     return app

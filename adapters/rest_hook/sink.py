@@ -1,6 +1,6 @@
-"""The rest-hook channel: R4's own notifications and those of the backport.
+"""The channels over HTTP, rest-hook and message: R4's own notifications and the backport's.
 
-https://hl7.org/fhir/R4/subscription.html#2.46.7.1
+https://hl7.org/fhir/R4/subscription.html#2.46.7
 """
 
 import hashlib
@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from adapters.rest_hook.client import RestHookClient
-from fhir_server.core import resource_json, resource_xml
+from fhir_server.core import notification_message, resource_json
 from fhir_server.core.element_types import ElementTypes
 from fhir_server.core.notification import Event, Kind, Standing, notification
-from fhir_server.core.resource_json import Resource
-from fhir_server.core.subscription import XML_TYPES, Content, Subscription
-from fhir_server.errors import DeliveryRejected, NotAcceptable
+from fhir_server.core.notification_text import encode
+from fhir_server.core.subscription import ChannelType, Content, Subscription
+from fhir_server.errors import DeliveryDeferred, DeliveryRejected, FhirError, NotAcceptable
 from fhir_server.outbox.endpoint import OutboundPolicy
+
+FHIR_JSON = "application/fhir+json"
 
 
 class RestHook:
@@ -48,7 +50,10 @@ class RestHook:
         """A Bundle of the events; of R4's own, one request for each."""
         if subscription.channel.content is not None:
             return self._post(subscription, Kind.EVENT, standing, events, idempotency_key)
-        receipts = [self._tell(subscription, event, idempotency_key) for event in events]
+        tell = self._tell
+        if subscription.channel.type is ChannelType.MESSAGE:
+            tell = self._tell_by_message
+        receipts = [tell(subscription, standing, event, idempotency_key) for event in events]
         return "; ".join(receipts)
 
     def close(self) -> None:
@@ -64,10 +69,21 @@ class RestHook:
     ) -> str:
         content = subscription.channel.content or Content.EMPTY
         bundle = notification(kind, standing, events, content, self._now())
+        if subscription.channel.type is ChannelType.MESSAGE:
+            bundle = notification_message.of_bundle(subscription, standing, bundle, self._now())
         body = self._encode(subscription, resource_json.format(bundle))
         return self._send(subscription, "POST", "", body, idempotency_key)
 
-    def _tell(self, subscription: Subscription, event: Event, idempotency_key: str) -> str:
+    def _tell_by_message(
+        self, subscription: Subscription, standing: Standing, event: Event, idempotency_key: str
+    ) -> str:
+        message = notification_message.of_event(subscription, standing, event, self._now())
+        body = self._encode(subscription, resource_json.format(message))
+        return self._send(subscription, "POST", "", body, idempotency_key)
+
+    def _tell(
+        self, subscription: Subscription, standing: Standing, event: Event, idempotency_key: str
+    ) -> str:
         """R4: the resource is put to the endpoint, or the endpoint is called with nothing."""
         version = event.version
         if not subscription.channel.media_type or version.body is None:
@@ -83,7 +99,7 @@ class RestHook:
         for name, value in channel.headers:
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         if body:
-            headers["Content-Type"] = _with_charset(channel.media_type)
+            headers["Content-Type"] = _with_charset(channel.media_type or FHIR_JSON)
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
         answer = self._client.send(
@@ -95,16 +111,32 @@ class RestHook:
             body,
             channel.timeout_seconds,
         )
+        if channel.type is ChannelType.MESSAGE:
+            _check_response(answer.body)
         return f"{answer.status} sha256:{hashlib.sha256(body).hexdigest()}"
 
     def _encode(self, subscription: Subscription, body: bytes) -> bytes:
-        if subscription.channel.media_type.partition(";")[0].strip() not in XML_TYPES:
-            return body
-        resource: Resource = resource_json.parse_resource(body)
         try:
-            return resource_xml.format(resource, self._element_types)
+            return encode(subscription.channel.media_type, body, self._element_types)
         except NotAcceptable:
             raise DeliveryRejected("the resource cannot be said in XML") from None
+
+
+def _check_response(body: bytes) -> None:
+    """What the answer to a message says of it, if it is a message too.
+
+    Raises:
+        DeliveryDeferred, DeliveryRejected: it was not processed.
+    """
+    try:
+        entries = resource_json.parse_resource(body).get("entry") or [{}]
+        code = entries[0].get("resource", {}).get("response", {}).get("code")
+    except (FhirError, AttributeError, KeyError, TypeError):
+        return  # an answer in words, or none: the status has said it
+    if code == "transient-error":
+        raise DeliveryDeferred("the receiver answered transient-error")
+    if code == "fatal-error":
+        raise DeliveryRejected("the receiver answered fatal-error")
 
 
 def _with_charset(media_type: str) -> str:

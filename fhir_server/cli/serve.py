@@ -123,5 +123,7 @@ def _configuration(app: Any, settings: Settings, workers: int = 1) -> uvicorn.Co
         log_config=logs.configuration(settings),
         server_header=False,
         proxy_headers=False,
+        # What a websocket's client has to say fits into a line.
+        ws_max_size=64 * 1024,
         timeout_graceful_shutdown=_GRACE,
     )

@@ -14,6 +14,7 @@ from fhir_server.core.version import format_instant
 # A parameter that may refer to anything would be told of everything: 300 KB of it.
 _MOST_TARGETS = 50
 _COMPARTMENT = "http://hl7.org/fhir/CompartmentDefinition/"
+_BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/"
 _STRUCTURE = "http://hl7.org/fhir/StructureDefinition/"
 
 
@@ -34,13 +35,17 @@ def capability_statement(
     conditional_delete: str = "not-supported",
     operations_of_types: Mapping[str, Sequence[tuple[str, str]]] | None = None,
     compartments: Iterable[str] = (),
+    topics: Iterable[str] = (),
+    websocket_url: str = "",
 ) -> Resource:
     """The statement of one running server.
 
     `interactions` are those of every type ("read", "search-type"), `system_interactions`
     those of the whole ("transaction"); `operations` are names with the canonical URLs of
     their definitions, and so are those of each type. `compartments` are the types that have
-    one. `now` is when the statement came to be true, aware.
+    one; `topics` are canonical URLs that can be
+    subscribed to and `websocket_url` is where. `now` is when the statement came to be true,
+    aware.
     """
     types = sorted(resource_types)
     referring = _referring(types, parameters)
@@ -64,6 +69,7 @@ def capability_statement(
                 **shared,
                 **_search(name, parameters, referring.get(name, ())),
                 **_operations((operations_of_types or {}).get(name, ())),
+                **(_topics(topics) if name == "Subscription" else {}),
             }
             for name in types
         ],
@@ -71,6 +77,10 @@ def capability_statement(
     if system_interactions:
         rest["interaction"] = [{"code": code} for code in system_interactions]
     rest |= _operations(operations)
+    if websocket_url:
+        rest["extension"] = [
+            {"url": f"{_STRUCTURE}capabilitystatement-websocket", "valueUri": websocket_url}
+        ]
     if found := [_COMPARTMENT + name.lower() for name in sorted(compartments)]:
         rest["compartment"] = found
     statement: Resource = {
@@ -99,6 +109,15 @@ _IN_WORDS = (
     ("_list", "string"),
     ("_text", "string"),
 )
+
+
+def _topics(topics: Iterable[str]) -> dict[str, Any]:
+    """https://hl7.org/fhir/uv/subscriptions-backport/components.html"""
+    url = f"{_BACKPORT}capabilitystatement-subscriptiontopic-canonical"
+    found = [{"url": url, "valueCanonical": each} for each in sorted(topics)]
+    if not found:
+        return {}
+    return {"supportedProfile": [f"{_BACKPORT}backport-subscription"], "extension": found}
 
 
 def _operations(operations: Sequence[tuple[str, str]]) -> dict[str, Any]:

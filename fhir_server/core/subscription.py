@@ -37,9 +37,17 @@ class Content(StrEnum):
     FULL_RESOURCE = "full-resource"
 
 
+class ChannelType(StrEnum):
+    """`Subscription.channel.type`, as far as it can be served."""
+
+    REST_HOOK = "rest-hook"
+    WEBSOCKET = "websocket"
+    MESSAGE = "message"
+
+
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """Where notifications go and how.
+    """Where notifications go and how. A websocket has no endpoint: its client comes to us.
 
     `media_type` is "" where R4's notification has no body. `content` None is R4's own
     notification: the resource itself; otherwise a Bundle says it. `headers` hold secrets.
@@ -52,6 +60,7 @@ class Channel:
     heartbeat_seconds: int | None = None
     timeout_seconds: int | None = None
     max_count: int = DEFAULT_EVENTS
+    type: ChannelType = ChannelType.REST_HOOK
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,11 @@ class Subscription:
     def sink(self) -> str:
         """The ledger's word for it."""
         return str(self.key)
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether the server calls the subscriber, who need not come for it."""
+        return self.channel.type is not ChannelType.WEBSOCKET
 
     @property
     def resource_types(self) -> frozenset[str]:

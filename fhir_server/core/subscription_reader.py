@@ -6,14 +6,14 @@ https://hl7.org/fhir/uv/subscriptions-backport/
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from fhir_server.core import query_string, subscription_topic
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
-from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.core.search.parameter import SearchParameters, SearchType
 from fhir_server.core.search.parse import parse_criteria
 from fhir_server.core.search.query import Criterion, Has
 from fhir_server.core.subscription import (
@@ -21,11 +21,12 @@ from fhir_server.core.subscription import (
     JSON_TYPES,
     XML_TYPES,
     Channel,
+    ChannelType,
     Content,
     Status,
     Subscription,
 )
-from fhir_server.core.subscription_topic import Topic, Trigger, chained
+from fhir_server.core.subscription_topic import Condition, Topic, Trigger, chained
 from fhir_server.core.terminology.terminology import NOTHING_KNOWN, Terminology
 from fhir_server.core.version import Version
 from fhir_server.errors import InvalidResource, InvalidSearch, Issue
@@ -39,6 +40,10 @@ _OUR_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "te",
      "upgrade", "trailer", "expect", "keep-alive", "accept-encoding", "idempotency-key"}
 )  # fmt: skip
+
+
+_ORDERED = frozenset({SearchType.NUMBER, SearchType.DATE, SearchType.QUANTITY})
+_COMPARATOR = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)[0-9+\-.]")
 
 
 class SubscriptionReader:
@@ -59,6 +64,11 @@ class SubscriptionReader:
         self._base_url = base_url
         self._time_zone = time_zone
 
+    @property
+    def topics(self) -> Mapping[str, Topic]:
+        """By canonical URL."""
+        return self._topics
+
     def knowing(self, topics: Iterable[Topic]) -> "SubscriptionReader":
         """The same, with these topics."""
         return SubscriptionReader(
@@ -69,8 +79,15 @@ class SubscriptionReader:
             terminology=self._terminology,
         )
 
-    def parse_topic(self, resource: Resource, now: datetime) -> Topic:
+    def parse_topic(
+        self,
+        resource: Resource,
+        now: datetime,
+        compile_condition: Callable[[str], Condition] | None = None,
+    ) -> Topic:
         """A SubscriptionTopic, its criteria read as those of a Subscription.
+
+        Without `compile_condition` it may have no fhirPathCriteria.
 
         Raises:
             ValueError: it asks for what this server does not evaluate.
@@ -86,6 +103,7 @@ class SubscriptionReader:
                 now=now,
                 terminology=self._terminology,
             ),
+            compile_condition,
         )
 
     def read(self, version: Version) -> Subscription:
@@ -190,9 +208,14 @@ class _Reading:
                 self._refuse("not-supported", f"{name} is not supported", path)
                 continue
             resource_type, _, query = str(text).partition("?")
-            allowed = topic.filters.get(resource_type, frozenset())
-            for parameter, _value in query_string.parse(query):
-                if parameter.partition(":")[0] not in allowed:
+            allowed = topic.filters.get(resource_type, {})
+            for parameter, value in query_string.parse(query):
+                code, _, modifier = parameter.partition(":")
+                if code in allowed:
+                    used = self._comparators(resource_type, code, value)
+                    if reason := allowed[code].fault(modifier, used):
+                        self._refuse("not-supported", reason, path)
+                else:
                     known = ", ".join(sorted(allowed)) or "nothing"
                     self._refuse(
                         "not-supported",
@@ -203,6 +226,14 @@ class _Reading:
             if found is not None:
                 filters[found[0]] = (*filters.get(found[0], ()), *found[1])
         return filters
+
+    def _comparators(self, resource_type: str, code: str, value: str) -> set[str]:
+        """What the values begin with, where a parameter of that type has comparators."""
+        parameter = self._parameters.for_type(resource_type).get(code)
+        if parameter is None or parameter.type not in _ORDERED:
+            return set()
+        found = (_COMPARATOR.match(each) for each in value.split(","))
+        return {"eq" if each is None else each[1] for each in found}
 
     def _search(self, text: str, path: str) -> tuple[str, tuple[Criterion, ...]] | None:
         resource_type, _, query = text.removeprefix("/").partition("?")
@@ -237,16 +268,14 @@ class _Reading:
 
     def _channel(self, channel: Mapping[str, Any], *, is_topic: bool) -> Channel:
         path = "Subscription.channel"
-        kind = channel["type"]
-        if kind != "rest-hook" or any(
-            name == "channel-type" for name, _ in _extensions(channel.get("_type"))
-        ):
-            self._refuse(
-                "not-supported", f"only rest-hook is supported, not {kind[:40]}", f"{path}.type"
-            )
+        kind = self._channel_type(channel)
         endpoint = channel.get("endpoint", "")
-        if not endpoint:
-            self._refuse("required", "a rest-hook needs an endpoint", f"{path}.endpoint")
+        if kind is ChannelType.WEBSOCKET:
+            endpoint = ""
+            if channel.get("header"):
+                self._refuse("not-supported", "a websocket has no headers", f"{path}.header")
+        elif not endpoint:
+            self._refuse("required", f"a {kind} needs an endpoint", f"{path}.endpoint")
         extensions = dict(_extensions(channel))
         content = self._content(channel, is_topic=is_topic)
         media_type = channel.get("payload", "")
@@ -266,7 +295,21 @@ class _Reading:
             self._number(extensions, "heartbeat-period", 5, 86_400 * 31),
             self._number(extensions, "timeout", 1, 3_600),
             min(self._number(extensions, "max-count", 1, 2**31) or DEFAULT_EVENTS, MOST_EVENTS),
+            kind,
         )
+
+    def _channel_type(self, channel: Mapping[str, Any]) -> ChannelType:
+        text = channel["type"]
+        is_special = any(name == "channel-type" for name, _ in _extensions(channel.get("_type")))
+        if text in list(ChannelType) and not is_special:
+            return ChannelType(text)
+        known = ", ".join(ChannelType)
+        self._refuse(
+            "not-supported",
+            f"a channel is one of {known}, not {text[:40]}",
+            "Subscription.channel.type",
+        )
+        return ChannelType.REST_HOOK
 
     def _content(self, channel: Mapping[str, Any], *, is_topic: bool) -> Content | None:
         text = dict(_extensions(channel.get("_payload"))).get("payload-content")

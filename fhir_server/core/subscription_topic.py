@@ -15,6 +15,8 @@ from fhir_server.core.version import Version
 from fhir_server.errors import InvalidSearch
 
 ReadCriteria = Callable[[str, query_string.Params], tuple[Criterion, ...]]
+Condition = Callable[[Resource | None, Resource | None], bool]
+"""Of the state before and the new one; one that is not there is None."""
 
 _INTERACTIONS = frozenset({"create", "update", "delete"})
 _RESULTS = {"test-passes": True, "test-fails": False}
@@ -48,6 +50,7 @@ class Trigger(NamedTuple):
     is_both: bool = False
     of_create: bool = True
     of_delete: bool = True
+    condition: Condition | None = None
 
     def is_pulled(self, change: Change, resolve: Resolve) -> bool:
         """Whether `change` is such an event."""
@@ -68,7 +71,31 @@ class Trigger(NamedTuple):
             otherwise if state is None else matches(*state, criteria, resolve)
             for criteria, state, otherwise in asked
         )
-        return not asked or (all(results) if self.is_both else any(results))
+        if asked and not (all(results) if self.is_both else any(results)):
+            return False
+        return self.condition is None or self.condition(
+            _resource(change.previous), _resource(change.current)
+        )
+
+
+def _resource(state: Indexed | None) -> Resource | None:
+    return None if state is None else state.version.resource()
+
+
+class FilterRule(NamedTuple):
+    """How a parameter may be used to filter; None is any way that search knows."""
+
+    comparators: frozenset[str] | None = None
+    modifiers: frozenset[str] | None = None
+
+    def fault(self, modifier: str, comparators: Iterable[str]) -> str:
+        """Why this use is not allowed; "" if it is."""
+        if modifier and self.modifiers is not None and modifier not in self.modifiers:
+            return "the topic does not allow this modifier"
+        if self.comparators is not None and not self.comparators.issuperset(comparators):
+            known = ", ".join(sorted(self.comparators))
+            return f"the topic allows the comparators {known}"
+        return ""
 
 
 def _happening(version: Version) -> str:
@@ -82,11 +109,15 @@ class Topic(NamedTuple):
     url: str
     title: str
     triggers: tuple[Trigger, ...]
-    filters: Mapping[str, frozenset[str]]
+    filters: Mapping[str, Mapping[str, FilterRule]]
 
 
-def parse(resource: Resource, read_criteria: ReadCriteria) -> Topic:
-    """A topic from its JSON.
+def parse(
+    resource: Resource,
+    read_criteria: ReadCriteria,
+    compile_condition: Callable[[str], Condition] | None = None,
+) -> Topic:
+    """A topic from its JSON; without `compile_condition` it may have no fhirPathCriteria.
 
     Raises:
         ValueError: it lacks something, or asks for what this server does not evaluate.
@@ -97,11 +128,18 @@ def parse(resource: Resource, read_criteria: ReadCriteria) -> Topic:
     if resource.get("eventTrigger"):
         raise ValueError(f"{url}: eventTrigger is not supported")
     try:
-        triggers = tuple(_trigger(each, read_criteria) for each in resource["resourceTrigger"])
-        filters: dict[str, frozenset[str]] = {}
+        triggers = tuple(
+            _trigger(each, read_criteria, compile_condition) for each in resource["resourceTrigger"]
+        )
+        filters: dict[str, dict[str, FilterRule]] = {}
+        types = {trigger.resource_type for trigger in triggers}
         for each in resource.get("canFilterBy", ()):
-            name = each["resource"]
-            filters[name] = filters.get(name, frozenset()) | {each["filterParameter"]}
+            # Without a type it is about all that the topic has.
+            named = each.get("resource")
+            for name in types if named is None else (named.rpartition("/")[2],):
+                filters.setdefault(name, {})[each["filterParameter"]] = FilterRule(
+                    _codes(each, "comparator"), _codes(each, "modifier")
+                )
     except InvalidSearch as error:
         raise ValueError(f"{url}: {error}") from None
     except KeyError as missing:
@@ -111,10 +149,21 @@ def parse(resource: Resource, read_criteria: ReadCriteria) -> Topic:
     return Topic(url, str(resource.get("title", "")), triggers, filters)
 
 
-def _trigger(found: Mapping[str, Any], read_criteria: ReadCriteria) -> Trigger:
+def _codes(found: Mapping[str, Any], name: str) -> frozenset[str] | None:
+    return frozenset(found[name]) if found.get(name) else None
+
+
+def _trigger(
+    found: Mapping[str, Any],
+    read_criteria: ReadCriteria,
+    compile_condition: Callable[[str], Condition] | None,
+) -> Trigger:
     resource_type = found["resource"].rpartition("/")[2]
+    condition = None
     if "fhirPathCriteria" in found:
-        raise InvalidSearch("fhirPathCriteria is not supported")
+        if compile_condition is None:
+            raise InvalidSearch("fhirPathCriteria is not supported here")
+        condition = compile_condition(found["fhirPathCriteria"])
     interactions = frozenset(found.get("supportedInteraction", ())) or _INTERACTIONS
     if not interactions <= _INTERACTIONS:
         raise InvalidSearch("supportedInteraction is create, update or delete")
@@ -138,6 +187,7 @@ def _trigger(found: Mapping[str, Any], read_criteria: ReadCriteria) -> Trigger:
         query.get("requireBoth", False),
         result("resultForCreate"),
         result("resultForDelete"),
+        condition,
     )
 
 

@@ -12,6 +12,7 @@ from fhir_server.core.capability import capability_statement
 from fhir_server.core.compartment import Compartments
 from fhir_server.core.patch.patch import FHIR_JSON, FHIR_XML, PATCH_TYPES
 from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.core.websocket_binding import websocket_url
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.operation import Operations
 
@@ -41,6 +42,7 @@ def capabilities(ctx: Context) -> bytes:
         ctx.base_url,
         today,
         "single" if ctx.limits.deletions == 1 else "multiple",
+        tuple(ctx.subscriptions.topics) if ctx.subscriptions else (),
     )
 
 
@@ -54,6 +56,7 @@ def _format(
     base_url: str,
     today: datetime,
     conditional_delete: str,
+    topics: tuple[str, ...],
 ) -> bytes:
     return resource_json.format(
         capability_statement(
@@ -78,5 +81,7 @@ def _format(
                 for name in resource_types
             },
             compartments=compartments.types,
+            topics=topics,
+            websocket_url=websocket_url(base_url) if base_url else "",
         )
     )

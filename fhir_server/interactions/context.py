@@ -1,6 +1,6 @@
 """What an interaction is given: the store, the definitions, the clock, who asks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from secrets import token_bytes
@@ -12,8 +12,10 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import UNRESTRICTED, Restriction
-from fhir_server.core.subscription_reader import SubscriptionReader
+from fhir_server.core.subscription import Subscription
+from fhir_server.core.subscription_topic import Topic
 from fhir_server.core.terminology.terminology import NOTHING_KNOWN, Terminology
+from fhir_server.core.version import Version
 from fhir_server.errors import Issue
 from fhir_server.interactions.operation import Operations
 from fhir_server.store.protocol import Outbox, Store
@@ -29,6 +31,19 @@ class Validator(Protocol):
 
     def check(self, resource: Resource) -> tuple[Issue, ...]:
         """All faults; empty if there are none."""
+        ...
+
+
+class Subscribable(Protocol):
+    """What can be subscribed to, and what a Subscription asks for."""
+
+    @property
+    def topics(self) -> Mapping[str, Topic]:
+        """By canonical URL."""
+        ...
+
+    def read(self, version: Version) -> Subscription:
+        """Raises `InvalidResource`: something that cannot be done; each is an issue."""
         ...
 
 
@@ -91,7 +106,7 @@ class Context:
     compartments: Compartments = field(default_factory=lambda: Compartments({}))
     operations: Operations = field(default_factory=Operations)
     outbox: Outbox | None = None
-    subscriptions: SubscriptionReader | None = None
+    subscriptions: Subscribable | None = None
 
     def at(self, base_url: str) -> "Context":
         """The same, for a request that came by `base_url`."""

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from fhir_server.core.version import Version
 
 DELIVERY_SECONDS = 60.0
-"""What one `deliver` may take. Leases are sized by it, so a sink keeps its own deadline."""
+"""What one `deliver` may take: a sink keeps its own deadline."""
 
 
 class Sink(Protocol):

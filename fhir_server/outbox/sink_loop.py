@@ -15,7 +15,8 @@ from fhir_server.errors import (
 )
 from fhir_server.outbox.backoff import Backoff
 from fhir_server.outbox.idempotency import idempotency_key
-from fhir_server.outbox.sink import DELIVERY_SECONDS, Attentive, Sink
+from fhir_server.outbox.leases import Leases
+from fhir_server.outbox.sink import Attentive, Sink
 from fhir_server.store.protocol import Delivery, Outbox
 
 _log = logging.getLogger(__name__)
@@ -24,16 +25,16 @@ _log = logging.getLogger(__name__)
 class Pace(NamedTuple):
     """How often and how patiently; times in seconds.
 
-    `poll` is the longest that a commit of another process goes unnoticed. A `lease` is as
-    long as two deliveries, and none is begun in its second half: so what is sent is
-    always ours, and after a crash it waits no longer than that. `delivery` spaces the
+    `poll` is the longest that a commit of another process goes unnoticed. After a crash
+    what was in hand waits for the end of its `lease`, which is renewed while it is sent;
+    none is begun in its second half, so what is sent is always ours. `delivery` spaces the
     attempts at one delivery, `receiver` the attempts at a receiver that fails whatever it
     is sent. What failed `suspect_after` times is sent in parts.
     `max_attempts` at the cap of `delivery` are about 17 days.
     """
 
     poll: float = 0.5
-    lease: float = 2 * DELIVERY_SECONDS
+    lease: float = 15.0
     fan_out_limit: int = 500
     delivery: Backoff = Backoff(base=1.0, cap=300.0)
     receiver: Backoff = Backoff(base=0.5, cap=30.0)
@@ -52,6 +53,7 @@ class SinkLoop:
         pace: Pace,
         chance: Callable[[], float],
         stopping: Event,
+        leases: Leases | None = None,
     ) -> None:
         self._outbox = outbox
         self._sink = sink
@@ -59,6 +61,7 @@ class SinkLoop:
         self._pace = pace
         self._chance = chance
         self._stopping = stopping
+        self._leases = leases or Leases(outbox, owner, pace.lease, stopping)
         self._failures = 0
         self._pause = 0.0
 
@@ -80,13 +83,13 @@ class SinkLoop:
             return None
         self._pause = 0.0
         batches = deque([claimed])
-        while batches:
-            batch = batches.popleft()
-            is_late = time.monotonic() - begun > self._pace.lease / 2
-            if is_late or self._pause or self._stopping.is_set():
-                self._put_off(batch, 0.0, "not tried")
-            else:
-                batches.extendleft(reversed(self._send(batch)))
+        with self._leases.holding(claimed, begun) as held:
+            while batches:
+                batch = batches.popleft()
+                if not held.is_safe or self._pause or self._stopping.is_set():
+                    self._put_off(batch, 0.0, "not tried")
+                else:
+                    batches.extendleft(reversed(self._send(batch)))
         return self._pause
 
     def _send(self, batch: tuple[Delivery, ...]) -> list[tuple[Delivery, ...]]:

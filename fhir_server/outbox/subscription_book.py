@@ -13,11 +13,15 @@ from typing import NamedTuple
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.subscription import Status, Subscription
 from fhir_server.core.subscription_reader import SubscriptionReader
+from fhir_server.core.subscription_topic_basic import RESOURCE_TYPE as TOPIC_TYPE
 from fhir_server.core.version import Version
 from fhir_server.errors import FhirError
+from fhir_server.outbox.subscription_topics import Topics
 from fhir_server.store.protocol import Outbox
 
 RESOURCE_TYPE = "Subscription"
+FOLLOWED = (RESOURCE_TYPE, TOPIC_TYPE)
+"""What decides who listens."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,13 +30,16 @@ class State(NamedTuple):
     """What a Subscription was from `sequence` on.
 
     `is_verified`: the endpoint has agreed to what is asked for now. `subscription` is None
-    where it is off, deleted or not to be understood.
+    where it is off, deleted or not to be understood: then `is_broken`. `version` is its own,
+    which is older where a topic made this state.
     """
 
     sequence: int
     status: Status
     is_verified: bool
     subscription: Subscription | None
+    version: Version
+    is_broken: bool = False
 
     @property
     def is_listening(self) -> bool:
@@ -57,7 +64,10 @@ class SubscriptionBook:
 
     def __init__(self, outbox: Outbox, reader: SubscriptionReader) -> None:
         self._outbox = outbox
-        self._reader = reader
+        self._topics = Topics(reader)
+        self._topics_seen: dict[ResourceKey, int] = {}
+        # By a topic's URL: who has it, or would.
+        self._users: dict[str, set[ResourceKey]] = {}
         self._lock = Lock()
         self._seen = 0
         self._states: dict[ResourceKey, list[State]] = {}
@@ -66,11 +76,17 @@ class SubscriptionBook:
         self._listed: dict[ResourceKey, set[tuple[str, str | None]]] = {}
         self._superseded: set[ResourceKey] = set()
         self._since: dict[str, int] = {}
+        self._begin: int | None = None
 
     @property
     def is_used(self) -> bool:
         """Whether there ever was a Subscription."""
         return bool(self._states)
+
+    @property
+    def begin(self) -> int | None:
+        """The sequence before the first Subscription: up to it nothing is an event."""
+        return self._begin
 
     @property
     def seen(self) -> int:
@@ -83,28 +99,47 @@ class SubscriptionBook:
         Raises:
             StoreUnavailable: they cannot be read.
         """
-        newest, versions = self._outbox.changes(self._seen, (RESOURCE_TYPE,))
+        newest, versions = self._outbox.changes(self._seen, FOLLOWED)
         for version in versions:
             self.apply(version)
         self._seen = max(self._seen, newest)
         return self.is_used
 
     def apply(self, version: Version) -> None:
-        """Take a version of a Subscription in; again is harmless."""
+        """Take a version of a Subscription or a topic in; again is harmless."""
         with self._lock:
-            states = self._states.setdefault(version.key, [])
-            if states and states[-1].sequence >= version.sequence:
+            if version.key.resource_type == TOPIC_TYPE:
+                self._apply_topic(version)
                 return
-            state = self._read(version, states[-1] if states else None)
-            states.append(state)
-            if len(states) > 1 or state.subscription is None:
-                self._superseded.add(version.key)
-            if state.subscription is not None:
-                ids = state.subscription.referred_ids()
-                for resource_type in state.subscription.resource_types:
-                    self._since.setdefault(resource_type, version.sequence)
-                    for each in (None,) if ids is None else ids:
-                        self._list(version.key, resource_type, each)
+            if self._begin is None:
+                self._begin = version.sequence - 1
+            states = self._states.setdefault(version.key, [])
+            if not states or states[-1].sequence < version.sequence:
+                self._append(version, version.sequence)
+
+    def _apply_topic(self, version: Version) -> None:
+        if self._topics_seen.get(version.key, 0) >= version.sequence:
+            return
+        changed = self._topics.apply(version)
+        if changed:
+            self._topics_seen[version.key] = version.sequence
+        for url in changed:
+            for key in sorted(self._users.get(url, ())):
+                self._append(self._states[key][-1].version, version.sequence)
+
+    def _append(self, version: Version, sequence: int) -> None:
+        """What `version` of a Subscription asks for is so from `sequence` on."""
+        states = self._states[version.key]
+        state = self._read(version, sequence, states[-1] if states else None)
+        states.append(state)
+        if len(states) > 1 or state.subscription is None:
+            self._superseded.add(version.key)
+        if state.subscription is not None:
+            ids = state.subscription.referred_ids()
+            for resource_type in state.subscription.resource_types:
+                self._since.setdefault(resource_type, sequence)
+                for each in (None,) if ids is None else ids:
+                    self._list(version.key, resource_type, each)
 
     def may_want(self, resource_type: str, sequence: int) -> bool:
         """Whether some Subscription may want such a resource, committed as `sequence`.
@@ -167,6 +202,24 @@ class SubscriptionBook:
             if state.subscription is not None and state.subscription.is_over(when)
         )
 
+    def in_trouble(self, before: datetime) -> tuple[ResourceKey, ...]:
+        """Those that collect events, but have been in error since before that."""
+        return tuple(
+            key
+            for key, state in self.current()
+            if state.status is Status.ERROR
+            and state.is_listening
+            and state.version.last_updated < before
+        )
+
+    def broken(self) -> tuple[ResourceKey, ...]:
+        """Those that say they are active, and cannot be evaluated any more."""
+        return tuple(
+            key
+            for key, state in self.current()
+            if state.is_broken and state.version.resource().get("status") == Status.ACTIVE
+        )
+
     def _at(self, key: ResourceKey, sequence: int) -> State | None:
         states = self._states[key]
         return next((state for state in reversed(states) if state.sequence <= sequence), None)
@@ -184,21 +237,24 @@ class SubscriptionBook:
             if not by_id:
                 del self._by_type[resource_type]
 
-    def _read(self, version: Version, before: State | None) -> State:
+    def _read(self, version: Version, sequence: int, before: State | None) -> State:
         if version.is_deletion:
-            return State(version.sequence, Status.OFF, False, None)
+            return State(sequence, Status.OFF, False, None, version)
+        criteria = version.resource().get("criteria")
+        if isinstance(criteria, str) and "://" in criteria:
+            self._users.setdefault(criteria, set()).add(version.key)
         try:
-            subscription = self._reader.read(version)
+            subscription = self._topics.reader.read(version)
         except FhirError:
             # Stored before a rule was, or where validation only warns.
             _log.warning(
                 "a Subscription cannot be evaluated",
                 extra={"key": str(version.key), "version_id": version.version_id},
             )
-            return State(version.sequence, Status.ERROR, False, None)
+            return State(sequence, Status.ERROR, False, None, version, is_broken=True)
         status = subscription.status
         is_verified = status is Status.ACTIVE or (
             status is Status.ERROR and before is not None and before.is_verified
         )
         is_off = status is Status.OFF
-        return State(version.sequence, status, is_verified, None if is_off else subscription)
+        return State(sequence, status, is_verified, None if is_off else subscription, version)

@@ -7,10 +7,11 @@ from typing import Protocol
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.subscription import Status
-from fhir_server.core.subscription_reader import SubscriptionReader
+from fhir_server.core.subscription_topic_basic import is_topic
 from fhir_server.errors import InvalidResource, Issue
 from fhir_server.outbox.endpoint import EndpointError, OutboundPolicy, check_url
 from fhir_server.outbox.subscription_book import RESOURCE_TYPE
+from fhir_server.outbox.subscription_topics import LiveReader
 
 
 class _Validator(Protocol):
@@ -26,7 +27,7 @@ class SubscriptionChecks:
     def __init__(
         self,
         validator: _Validator,
-        reader: SubscriptionReader,
+        reader: LiveReader,
         policy: OutboundPolicy,
         now: Callable[[], datetime],
     ) -> None:
@@ -40,9 +41,12 @@ class SubscriptionChecks:
         return self._validator.resource_types
 
     def check(self, resource: Resource) -> tuple[Issue, ...]:
-        """All faults; of a Subscription also what cannot be done for it."""
+        """All faults; of a Subscription, or a topic, also what cannot be done for it."""
         issues = self._validator.check(resource)
         is_broken = any(issue.severity in ("error", "fatal") for issue in issues)
+        if is_topic(resource) and not is_broken:
+            key = ResourceKey("Basic", resource.get("id", ""))
+            return (*issues, *self._reader.check_topic(key, resource, self._now()))
         if resource.get("resourceType") != RESOURCE_TYPE or is_broken:
             return issues
         return (*issues, *self._check(resource))
@@ -62,6 +66,8 @@ class SubscriptionChecks:
                     "Subscription.status",
                 ),
             )
+        if not found.is_pushed:
+            return ()
         try:
             check_url(found.channel.endpoint, self._policy)
         except EndpointError as error:

@@ -2,13 +2,18 @@
 
 Each subscription has a lane and takes at most one thread. Those that were slow or failed
 last share half of the threads, whatever their number: the other half is always free for
-the rest. An endpoint that gave no answer is left alone as a whole.
+the rest. An endpoint that gave no answer, or fails whoever asks, is left alone as a whole.
 """
 
 from typing import NamedTuple
 
 SLOW = 2.0
 """Seconds that a sending may take before its lane is a suspect one."""
+
+BROKEN_AFTER = 5
+"""Failures in a row, of all its subscriptions together, before an endpoint is left alone."""
+
+_LONGEST = 3_600.0
 
 
 class _Lane(NamedTuple):
@@ -25,6 +30,7 @@ class Lanes:
         self._most = threads
         self._lanes: dict[str, _Lane] = {}
         self._silent: dict[str, tuple[int, float]] = {}
+        self._failing: dict[str, int] = {}
 
     def take(self, name: str, endpoint: str, now: float) -> bool:
         """Whether `name` may be sent to; it is busy from then on."""
@@ -53,11 +59,21 @@ class Lanes:
             self._lanes.pop(name, None)
         if not pause:
             self._silent.pop(endpoint, None)
+            self._failing.pop(endpoint, None)
 
     def silence(self, endpoint: str, now: float) -> None:
         """`endpoint` gave no answer: leave it alone, longer each time."""
         failures = self._silent.get(endpoint, (0, 0.0))[0] + 1
         self._silent[endpoint] = (failures, now + _wait(failures))
+
+    def fail(self, endpoint: str, now: float, retry_after: float | None) -> None:
+        """`endpoint` answered that it cannot; `retry_after` are the seconds it asks for."""
+        failures = self._failing.get(endpoint, 0) + 1
+        self._failing[endpoint] = failures
+        if retry_after:
+            self._silent[endpoint] = (failures, now + min(retry_after, _LONGEST))
+        elif failures >= BROKEN_AFTER:
+            self._silent[endpoint] = (failures, now + _wait(failures - BROKEN_AFTER))
 
     def forget(self, name: str) -> None:
         """`name` is no more."""

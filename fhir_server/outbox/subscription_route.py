@@ -11,7 +11,7 @@ from fhir_server.core.subscription import Status, Subscription
 from fhir_server.core.subscription_topic import Change
 from fhir_server.core.version import Version
 from fhir_server.errors import StoreUnavailable
-from fhir_server.outbox.subscription_book import RESOURCE_TYPE, SubscriptionBook
+from fhir_server.outbox.subscription_book import FOLLOWED, RESOURCE_TYPE, SubscriptionBook
 from fhir_server.store.protocol import Outbox, Routed
 
 HANDSHAKE = "/handshake"
@@ -45,8 +45,9 @@ class SubscriptionRoute:
         if version.sequence > self._book.seen:
             # Another process may have fanned out the Subscriptions before this version.
             self._book.catch_up()
-        if version.key.resource_type == RESOURCE_TYPE:
+        if version.key.resource_type in FOLLOWED:
             self._book.apply(version)
+        if version.key.resource_type == RESOURCE_TYPE:
             state = self._book.at(version.key, version.sequence)
             if state is not None and state.status is Status.REQUESTED:
                 return [Routed(f"{version.key}{HANDSHAKE}", "handshake")]

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
 
@@ -12,6 +12,7 @@ from fhir_server.core.notification import Kind
 from fhir_server.core.subscription import Status, Subscription
 from fhir_server.errors import DeliveryDeferred, DeliveryRejected
 from fhir_server.outbox import subscription_status
+from fhir_server.outbox.leases import Leases
 from fhir_server.outbox.sink_loop import Pace, SinkLoop
 from fhir_server.outbox.subscription_book import RESOURCE_TYPE
 from fhir_server.outbox.subscription_lanes import Lanes
@@ -45,6 +46,7 @@ class SubscriptionSenders:
         pace: Pace,
         chance: Callable[[], float],
         stopping: Event,
+        patience: timedelta,
     ) -> None:
         self._shared = shared
         self._lanes = lanes
@@ -53,11 +55,13 @@ class SubscriptionSenders:
         self._pace = pace
         self._chance = chance
         self._stopping = stopping
+        self._patience = patience
         self._woken = Event()
         self._lock = Lock()
         self._loops: dict[str, SinkLoop] = {}
         self._spoken: dict[ResourceKey, float] = {}
         self._tidied = 0.0
+        self.leases = Leases(shared.outbox, owner, pace.lease, stopping)
         self._jobs: SimpleQueue[tuple[str, str, Subscription | None] | None] = SimpleQueue()
         self.threads = [
             Thread(target=self._dispatch, name="subscriptions", daemon=True),
@@ -75,6 +79,11 @@ class SubscriptionSenders:
         """An endpoint gave no answer. From any thread."""
         with self._lock:
             self._lanes.silence(endpoint, time.monotonic())
+
+    def failing(self, endpoint: str, retry_after: float | None) -> None:
+        """An endpoint answered that it cannot. From any thread."""
+        with self._lock:
+            self._lanes.fail(endpoint, time.monotonic(), retry_after)
 
     def _dispatch(self) -> None:
         while not self._stopping.is_set():
@@ -104,7 +113,13 @@ class SubscriptionSenders:
             return
         if not is_handshake and state.is_listening and not state.is_verified:
             return
-        endpoint = state.subscription.channel.endpoint if state.subscription else name
+        subscription = state.subscription
+        if subscription is not None and not subscription.is_pushed and not is_handshake:
+            # Whoever holds the socket sends.
+            if state.is_listening:
+                return
+            subscription = None
+        endpoint = subscription.channel.endpoint if subscription else name
         with self._lock:
             if self._lanes.take(name, endpoint, time.monotonic()):
                 self._jobs.put((name, endpoint, None))
@@ -157,13 +172,20 @@ class SubscriptionSenders:
                     self._pace,
                     self._chance,
                     self._stopping,
+                    self.leases,
                 )
             return loop
 
     def _keep_house(self) -> None:
-        """Switch off what has ended, offer the heartbeats that are due, forget what is over."""
+        """Switch off what has ended or failed for too long, offer heartbeats, forget."""
         for key in self._shared.book.ended(self._now()):
             subscription_status.switch_off(self._shared.outbox, key, self._now())
+        since = self._now() - self._patience
+        for key in self._shared.book.in_trouble(since):
+            subscription_status.give_up(self._shared.outbox, key, since)
+        for key in self._shared.book.broken():
+            reason = "what it asks for cannot be evaluated any more"
+            subscription_status.report_trouble(self._shared.outbox, key, reason)
         for key, state in self._shared.book.current():
             subscription = state.subscription
             if subscription is None:
@@ -172,7 +194,11 @@ class SubscriptionSenders:
                         self._loops.pop(name, None)
                         self._lanes.forget(name)
                     self._spoken.pop(key, None)
-            elif state.status is Status.ACTIVE and subscription.channel.heartbeat_seconds:
+            elif (
+                state.status is Status.ACTIVE
+                and subscription.is_pushed
+                and subscription.channel.heartbeat_seconds
+            ):
                 self._offer_heartbeat(key, subscription, subscription.channel.heartbeat_seconds)
 
     def _offer_heartbeat(self, key: ResourceKey, subscription: Subscription, period: int) -> None:

@@ -22,13 +22,18 @@ _OFF = "the subscription is off"
 
 
 class Surroundings(NamedTuple):
-    """What the sinks of all subscriptions share. `unreachable` is told of silent endpoints."""
+    """What the sinks of all subscriptions share.
+
+    `unreachable` is told of silent endpoints, `failing` of those that answer a failure, with
+    the seconds they ask for.
+    """
 
     outbox: Outbox
     book: SubscriptionBook
     channel: NotificationChannel
     base_url: str
     unreachable: Callable[[str], None]
+    failing: Callable[[str, float | None], None]
 
 
 def standing(shared: Surroundings, subscription: Subscription, total: int) -> Standing:
@@ -95,6 +100,7 @@ class EventSink:
             self._failed(str(error))
             raise
         except DeliveryDeferred as error:
+            shared.failing(subscription.channel.endpoint, error.retry_after)
             self._failed(str(error))
             raise
         self._failures = 0
@@ -154,6 +160,9 @@ class HandshakeSink:
             subscription_status.answer_request(shared.outbox, request, Status.ERROR, reason)
             raise DeliveryRejected(reason)
         subscription = state.subscription
+        if not subscription.is_pushed:
+            subscription_status.answer_request(shared.outbox, request, Status.ACTIVE)
+            return "the client comes by websocket"
         try:
             receipt = shared.channel.handshake(
                 subscription, standing(shared, subscription, shared.outbox.made(str(self._key)))

@@ -40,6 +40,19 @@ def report_recovery(outbox: Outbox, key: ResourceKey) -> None:
     _try_move(outbox, key, Status.ACTIVE, "", Status.ERROR)
 
 
+def give_up(outbox: Outbox, key: ResourceKey, before: datetime) -> None:
+    """It has been in error since before that: switched off, and what waits is parked.
+
+    Raises:
+        StoreUnavailable: it could not be written.
+    """
+
+    def is_due(current: Version, resource: Resource) -> bool:
+        return resource.get("status") == Status.ERROR and current.last_updated < before
+
+    _move(outbox, key, Status.OFF, "switched off: its endpoint failed for too long", is_due)
+
+
 def switch_off(outbox: Outbox, key: ResourceKey, now: datetime) -> None:
     """The end has come.
 

@@ -1,7 +1,7 @@
 """Subscriptions: their part of a worker, from the change feed to the notification."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Event, Thread
 
 from fhir_server.core.resource_json import Resource
@@ -18,12 +18,14 @@ from fhir_server.outbox.subscription_senders import SubscriptionSenders
 from fhir_server.outbox.subscription_sink import Surroundings
 from fhir_server.store.protocol import Outbox, Routed
 
-# A notification is given 30 seconds at most; a lease is as long as two.
-PACE = Pace(lease=60.0, delivery=Backoff(base=1.0, cap=60.0))
+PACE = Pace(lease=10.0, delivery=Backoff(base=1.0, cap=60.0))
 
 
 class Subscriptions:
-    """Follows the Subscriptions and sends their events. Made once for each process."""
+    """Follows the Subscriptions and sends their events. Made once for each process.
+
+    What is in error for longer than `patience` is switched off: the outbox never waits longer.
+    """
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Subscriptions:
         base_url: str = "",
         threads: int = 8,
         pace: Pace = PACE,
+        patience: timedelta = timedelta(days=7),
     ) -> None:
         self._outbox = outbox
         self._book = SubscriptionBook(outbox, reader)
@@ -45,11 +48,12 @@ class Subscriptions:
         self._base_url = base_url
         self._threads = threads
         self._pace = pace
+        self._patience = patience
         self._batch = 0
         self._senders: SubscriptionSenders | None = None
 
-    def catch_up(self) -> bool:
-        """Learn which Subscriptions there are; whether there ever was one.
+    def catch_up(self) -> int | None:
+        """Learn which Subscriptions there are; the sequence before the first, None without one.
 
         Raises:
             StoreUnavailable: they cannot be read.
@@ -58,7 +62,8 @@ class Subscriptions:
             # Not further: a batch whose commit failed is looked at again.
             self._book.forget(self._batch)
             self._batch = 0
-        return self._book.catch_up()
+        self._book.catch_up()
+        return self._book.begin
 
     def route(self, version: Version) -> Sequence[Routed]:
         """The events that `version` is. Versions come in commit order, from one thread."""
@@ -68,7 +73,12 @@ class Subscriptions:
     def start(self, owner: str, chance: Callable[[], float], stopping: Event) -> list[Thread]:
         """Begin to send; the threads, which end when `stopping` is set."""
         shared = Surroundings(
-            self._outbox, self._book, self._channel, self._base_url, self._unreachable
+            self._outbox,
+            self._book,
+            self._channel,
+            self._base_url,
+            self._unreachable,
+            self._failing,
         )
         self._senders = SubscriptionSenders(
             shared,
@@ -79,7 +89,9 @@ class Subscriptions:
             pace=self._pace,
             chance=chance,
             stopping=stopping,
+            patience=self._patience,
         )
+        self._senders.leases.start()
         for thread in self._senders.threads:
             thread.start()
         return self._senders.threads
@@ -92,6 +104,10 @@ class Subscriptions:
     def close(self) -> None:
         """Cut what is under way: it ends as deferred."""
         self._channel.close()
+
+    def _failing(self, endpoint: str, retry_after: float | None) -> None:
+        if self._senders is not None:
+            self._senders.failing(endpoint, retry_after)
 
     def _unreachable(self, endpoint: str) -> None:
         if self._senders is not None:

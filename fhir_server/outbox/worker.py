@@ -2,8 +2,8 @@
 
 One thread fans out, and each sink has its own, so a dead receiver delays nobody else.
 Any number of workers, in any number of processes, share one outbox: leases keep them
-apart. All of them must know the same sinks, for whoever looks at a version first makes
-its deliveries.
+apart. They need not know the same sinks: each kind of sink has its own place in the
+commit order (0016).
 """
 
 import logging
@@ -14,10 +14,13 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from threading import Event, Thread
+from typing import NamedTuple
 
-from fhir_server.outbox.fan_out import route_to
+from fhir_server.outbox.fan_out import Route, route_to
+from fhir_server.outbox.leases import Leases
 from fhir_server.outbox.sink import Sink
 from fhir_server.outbox.sink_loop import Pace, SinkLoop
+from fhir_server.outbox.subscription_book import RESOURCE_TYPE
 from fhir_server.outbox.subscription_worker import Subscriptions
 from fhir_server.store.protocol import Outbox
 
@@ -25,13 +28,26 @@ _log = logging.getLogger(__name__)
 
 # After a sink's connections were cut, its thread has only the ledger left to write.
 _AFTER_CUT = 5.0
+# Between two looks at what was committed: a busy server's commits are fanned out in groups.
+_GATHERING = 0.01
+
+
+class _Kind(NamedTuple):
+    """A kind of sink that looks at the commit order by itself.
+
+    `begin` is the sequence up to which nothing can be its; None while it has no use for any.
+    """
+
+    name: str
+    route: Route
+    begin: Callable[[], int | None]
 
 
 class Worker:
     """Delivers until it is stopped.
 
-    Without sinks, and before there is a Subscription, it looks at no version: the first
-    worker that has one does, so a receiver that is set up later gets what came before.
+    A receiver that is set up later gets what came before it, also where others have long
+    been told. For Subscriptions nothing is looked at before there is one.
     """
 
     def __init__(
@@ -47,7 +63,10 @@ class Worker:
         self._sinks = tuple(sinks)
         self._pace = pace
         self._subscriptions = subscriptions
-        self._route = route_to(sinks, *((subscriptions.route,) if subscriptions else ()))
+        route_to(sinks)
+        self._kinds = [_Kind(sink.name, route_to((sink,)), lambda: 0) for sink in sinks]
+        if subscriptions is not None:
+            self._kinds.append(_Kind(RESOURCE_TYPE, subscriptions.route, subscriptions.catch_up))
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         self._stopping = Event()
         self._committed = Event()
@@ -62,9 +81,11 @@ class Worker:
         if not self._sinks and self._subscriptions is None:
             return
         self._threads = [Thread(target=self._fan_out, name="outbox-fan-out", daemon=True)]
+        leases = Leases(self._outbox, self._owner, self._pace.lease, self._stopping)
+        leases.start()
         for sink in self._sinks:
             loop = SinkLoop(
-                self._outbox, sink, self._owner, self._pace, self._chance, self._stopping
+                self._outbox, sink, self._owner, self._pace, self._chance, self._stopping, leases
             )
             self._threads.append(
                 Thread(
@@ -113,24 +134,28 @@ class Worker:
     def _fan_out(self) -> None:
         while not self._stopping.is_set():
             self._committed.clear()
-            try:
-                looked_at = self._fan_out_some()
-            except Exception as error:  # a thread that ends would stop all deliveries
-                self._complain("fan-out failed", error)
-                continue
+            looked_at = max(map(self._fan_out_kind, self._kinds))
             if looked_at:
                 for queued in self._queued.values():
                     queued.set()
                 if self._subscriptions is not None:
                     self._subscriptions.nudge()
             if looked_at < self._pace.fan_out_limit:
+                self._stopping.wait(_GATHERING)
                 self._committed.wait(self._pace.poll)
 
-    def _fan_out_some(self) -> int:
-        has_subscriptions = self._subscriptions is not None and self._subscriptions.catch_up()
-        if not self._sinks and not has_subscriptions:
+    def _fan_out_kind(self, kind: _Kind) -> int:
+        """How many versions were looked at; one kind's failure does not stop the others."""
+        try:
+            begin = kind.begin()
+            if begin is None:
+                return 0
+            return self._outbox.fan_out(
+                kind.route, self._pace.fan_out_limit, kind=kind.name, begin=begin
+            )
+        except Exception as error:  # a thread that ends would stop all deliveries
+            self._complain("fan-out failed", error)
             return 0
-        return self._outbox.fan_out(self._route, self._pace.fan_out_limit)
 
     def _deliver(self, loop: SinkLoop, queued: Event) -> None:
         while not self._stopping.is_set():

@@ -54,6 +54,11 @@ in_progress = Gauge(
     "Requests that are being answered.",
     multiprocess_mode="livesum",
 )
+websockets = Gauge(
+    "fhir_server_websockets",
+    "Websockets that are open.",
+    multiprocess_mode="livesum",
+)
 _readings = Counter(
     "fhir_server_readings",
     "Readings decided, by mapping and verdict.",

@@ -10,7 +10,15 @@ from starlette.responses import Response
 
 from fhir_server.core import operation_input
 from fhir_server.interactions.operation import Level, Operation, invoke
-from fhir_server.operations import acknowledge, everything, lastn, meta, stats, subscription_status
+from fhir_server.operations import (
+    acknowledge,
+    everything,
+    lastn,
+    meta,
+    stats,
+    subscription_status,
+    websocket_token,
+)
 from fhir_server.rest import responses
 from fhir_server.rest.dispatch import Endpoint, FhirRoute
 from fhir_server.rest.request import FhirRequest
@@ -58,6 +66,13 @@ OPERATIONS = (
         _BACKPORT + "subscription-events",
         subscription_status.events,
         ("instance",),
+        _SUBSCRIPTION,
+    ),
+    Operation(
+        "get-ws-binding-token",
+        _BACKPORT + "subscription-get-ws-binding-token",
+        websocket_token.get_ws_binding_token,
+        ("type", "instance"),
         _SUBSCRIPTION,
     ),
 )

@@ -225,7 +225,10 @@ class Definable(Protocol):
 
 
 class Extent(NamedTuple):
-    """How far a store goes: its newest sequence, and the last that the outbox looked at."""
+    """How far a store goes: its newest sequence, and the last that the outbox looked at.
+
+    Where kinds of sinks stand at different places it is the first of them.
+    """
 
     newest: int
     outbox: int
@@ -301,10 +304,21 @@ class Outbox(Protocol):
     Plain blocking calls, safe from any thread: the delivery path is not on the loop.
     """
 
-    def fan_out(self, route: Callable[[Version], Sequence[Routed]], limit: int) -> int:
+    def fan_out(
+        self,
+        route: Callable[[Version], Sequence[Routed]],
+        limit: int,
+        *,
+        kind: str = "",
+        begin: int = 0,
+    ) -> int:
         """Make deliveries for the versions not yet looked at, once each; how many versions.
 
         `route` may call `read`: what a deletion was about is in the version before it.
+
+        Each `kind` of sink has its own place in the commit order, so that processes which
+        know different sinks do not pass over each other's; a new one begins where the store
+        does. What came up to the sequence `begin` is nothing to it and is not looked at.
         """
         ...
 
@@ -326,6 +340,10 @@ class Outbox(Protocol):
 
     def park(self, deliveries: Sequence[Delivery], owner: str, reason: str) -> None:
         """Not without a person; `retry` brings it back."""
+        ...
+
+    def renew(self, deliveries: Sequence[Delivery], owner: str, lease: float) -> None:
+        """They are still being sent: leased for `lease` seconds from now."""
         ...
 
     def retry(self, delivery_ids: Sequence[int]) -> int:
@@ -355,6 +373,14 @@ class Outbox(Protocol):
 
     def oldest_due(self) -> datetime | None:
         """When the oldest waiting delivery was queued: the outbox's age."""
+        ...
+
+    def oldest_open(self, sink: str) -> Delivery | None:
+        """The first delivery of a sink, in commit order, that is queued or sent."""
+        ...
+
+    def newest(self) -> int:
+        """The number of the newest delivery of all sinks; they are made in this order."""
         ...
 
     def waiting(self, prefix: str) -> tuple[str, ...]:

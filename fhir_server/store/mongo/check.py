@@ -12,7 +12,7 @@ from pymongo.synchronous.database import Database
 from fhir_server.core import resource_json
 from fhir_server.core.version import Version, format_instant
 from fhir_server.errors import FhirError
-from fhir_server.store.mongo import owners
+from fhir_server.store.mongo import owners, positions
 from fhir_server.store.mongo.indexes import Indexes
 from fhir_server.store.mongo.rows import CURRENT, INDEX_FIELDS, MILESTONE, RowBuilder, to_version
 from fhir_server.store.mongo.steps import Document
@@ -117,7 +117,11 @@ def _check_version(version: Version, found: Document, rows: RowBuilder) -> Itera
 def _check_outbox(
     database: Database[Document], state: dict[str, Document], counts: dict[str, int]
 ) -> Iterator[str]:
-    position = state["outbox"]["position"]
+    position = max(
+        found["position"]
+        for name, found in state.items()
+        if name.partition(":")[0] == positions.BEGIN
+    )
     if position > state["commits"]["sequence"]:
         yield "the outbox is ahead of the commit order"
     made: dict[str, int] = {}

@@ -1,5 +1,8 @@
 """Deliveries as documents, and back."""
 
+from pymongo.synchronous.client_session import ClientSession
+from pymongo.synchronous.database import Database
+
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import Version
 from fhir_server.store.mongo.rows import from_milliseconds
@@ -50,4 +53,24 @@ def to_delivery(found: Document) -> Delivery:
         from_milliseconds(found["h"]),
         found["r"],
         found["p"],
+    )
+
+
+def is_overtaken(database: Database[Document], session: ClientSession, parked: Document) -> bool:
+    """Whether a newer version of its resource went out to the same sink."""
+    newer = [
+        found["_id"]
+        for found in database["versions"].find(
+            {"y": parked["y"], "k": parked["k"], "v": {"$gt": parked["v"]}},
+            {"_id": 1},
+            session=session,
+        )
+    ]
+    gone_out = [DeliveryState.SENT.value, DeliveryState.ACCEPTED.value]
+    return bool(newer) and bool(
+        database["deliveries"].find_one(
+            {"n": parked["n"], "q": {"$in": newer}, "st": {"$in": gone_out}},
+            {"_id": 1},
+            session=session,
+        )
     )

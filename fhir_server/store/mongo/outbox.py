@@ -14,8 +14,8 @@ from pymongo.synchronous.client_session import ClientSession
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import Version
 from fhir_server.errors import NotFound
-from fhir_server.store.mongo import blocking, reads
-from fhir_server.store.mongo.deliveries import WAITING, due, to_delivery, to_document
+from fhir_server.store.mongo import blocking, positions, reads
+from fhir_server.store.mongo.deliveries import WAITING, due, is_overtaken, to_delivery, to_document
 from fhir_server.store.mongo.documents import Connection
 from fhir_server.store.mongo.failures import translated
 from fhir_server.store.mongo.rows import from_milliseconds, to_milliseconds
@@ -51,18 +51,25 @@ class MongoOutbox:
         self._commit = commit
         self._known_sinks: set[str] = set()
 
-    def fan_out(self, route: Callable[[Version], Sequence[Routed]], limit: int) -> int:
+    def fan_out(
+        self,
+        route: Callable[[Version], Sequence[Routed]],
+        limit: int,
+        *,
+        kind: str = "",
+        begin: int = 0,
+    ) -> int:
         with translated():
-            outbox = self._database["state"].find_one({"_id": "outbox"}) or {"position": 0}
-            position: int = outbox["position"]
-            versions = blocking.run(reads.feed(position, limit), self._database, self._indexes)
+            position = positions.read(self._database["state"], kind)
+            steps = reads.feed(max(position, begin), limit)
+            versions = blocking.run(steps, self._database, self._indexes)
         if not versions:
             return 0
         # Outside of the transaction, which may run again: each version is looked at once.
         routed = [(version, tuple(dict.fromkeys(route(version)))) for version in versions]
         for sink in {wanted.sink for _, wants in routed for wanted in wants}:
             self._know(sink)
-        return self._transactor.run(lambda s: self._fan_out(s, position, routed), _PATIENCE)
+        return self._transactor.run(lambda s: self._fan_out(s, kind, position, routed), _PATIENCE)
 
     def claim(self, sink: str, owner: str, lease: float, limit: int) -> tuple[Delivery, ...]:
         with translated():
@@ -95,6 +102,14 @@ class MongoOutbox:
 
     def park(self, deliveries: Sequence[Delivery], owner: str, reason: str) -> None:
         self._settle(deliveries, owner, DeliveryState.PARKED, reason, {"r": reason}, {"w": ""})
+
+    def renew(self, deliveries: Sequence[Delivery], owner: str, lease: float) -> None:
+        ids = [delivery.delivery_id for delivery in deliveries]
+        with translated():
+            self._deliveries.update_many(
+                {"_id": {"$in": ids}, "w": owner, "st": DeliveryState.SENT.value},
+                {"$set": {"t": self._now() + round(lease * 1000)}},
+            )
 
     def retry(self, delivery_ids: Sequence[int]) -> int:
         with translated():
@@ -176,6 +191,17 @@ class MongoOutbox:
             )
         return from_milliseconds(found["a"]) if found else None
 
+    def oldest_open(self, sink: str) -> Delivery | None:
+        open_: Filter = {"n": sink, "o": True, "st": {"$in": WAITING}}
+        with translated():
+            found = self._database["deliveries"].find_one(open_, {"e": 0}, sort=[("q", 1)])
+        return None if found is None else to_delivery(found)
+
+    def newest(self) -> int:
+        with translated():
+            outbox = self._database["state"].find_one({"_id": "outbox"}, {"deliveries": 1})
+        return outbox["deliveries"] if outbox else 0
+
     def waiting(self, prefix: str) -> tuple[str, ...]:
         due_now = due("", self._now()) | {"n": {"$gte": prefix, "$lt": prefix + "\U0010ffff"}}
         with translated():
@@ -210,11 +236,12 @@ class MongoOutbox:
     def _fan_out(
         self,
         session: ClientSession,
+        kind: str,
         position: int,
         routed: Sequence[tuple[Version, Sequence[Routed]]],
     ) -> int:
         outbox = take_turn(self._state, "outbox", session)
-        if outbox["position"] != position:
+        if positions.read(self._state, kind, session) != position:
             # Another worker was faster: there may be more to look at, but not from here.
             session.abort_transaction()
             return 0
@@ -231,13 +258,9 @@ class MongoOutbox:
         if documents:
             self._deliveries.insert_many(documents, session=session)
         self._state.update_one(
-            {"_id": "outbox"},
-            {
-                "$set": {"position": routed[-1][0].sequence},
-                "$inc": {"deliveries": len(documents)},
-            },
-            session=session,
+            {"_id": "outbox"}, {"$inc": {"deliveries": len(documents)}}, session=session
         )
+        positions.move(self._state, kind, routed[-1][0].sequence, session)
         return len(routed)
 
     def _claim(
@@ -336,7 +359,9 @@ class MongoOutbox:
                 {"_id": {"$in": ids}, "st": DeliveryState.PARKED.value}, {"e": 0}, session=session
             )
         )
-        overtaken = [found["_id"] for found in parked if self._is_overtaken(session, found)]
+        overtaken = [
+            found["_id"] for found in parked if is_overtaken(self._database, session, found)
+        ]
         queued = [found["_id"] for found in parked if found["_id"] not in set(overtaken)]
         for chosen, state, detail in (
             (overtaken, DeliveryState.SUPERSEDED, "a newer version went out"),
@@ -352,24 +377,6 @@ class MongoOutbox:
                     session=session,
                 )
         return len(queued)
-
-    def _is_overtaken(self, session: ClientSession, parked: Document) -> bool:
-        newer = [
-            found["_id"]
-            for found in self._database["versions"].find(
-                {"y": parked["y"], "k": parked["k"], "v": {"$gt": parked["v"]}},
-                {"_id": 1},
-                session=session,
-            )
-        ]
-        gone_out = [DeliveryState.SENT.value, DeliveryState.ACCEPTED.value]
-        return bool(newer) and bool(
-            self._deliveries.find_one(
-                {"n": parked["n"], "q": {"$in": newer}, "st": {"$in": gone_out}},
-                {"_id": 1},
-                session=session,
-            )
-        )
 
     def _know(self, sink: str) -> None:
         """Make the sink's document, outside of any transaction: two would collide on it."""

@@ -7,6 +7,7 @@ from pymongo.synchronous.client_session import ClientSession
 
 from fhir_server.core.archive import Restored
 from fhir_server.errors import VersionConflict
+from fhir_server.store.mongo import positions
 from fhir_server.store.mongo.definitions import Definitions
 from fhir_server.store.mongo.documents import Connection
 from fhir_server.store.mongo.failures import is_duplicate
@@ -21,9 +22,11 @@ _PATIENCE = 30.0
 
 def extent() -> Steps[Extent]:
     # The outbox first: it is never ahead of the commit order.
-    outbox = yield Find({"_id": "outbox"}, limit=1, collection="state")
+    found = yield Find(positions.ALL, collection="state")
     commits = yield Find({"_id": "commits"}, limit=1, collection="state")
-    return Extent(commits[0]["sequence"], outbox[0]["position"])
+    places = {each["_id"]: each["position"] for each in found}
+    begin = places.pop(positions.BEGIN)
+    return Extent(commits[0]["sequence"], min(places.values(), default=begin))
 
 
 def restore(
@@ -72,8 +75,8 @@ def _restore(
         {"$set": {"sequence": last.sequence, "updated": to_milliseconds(last.last_updated)}},
         session=session,
     )
-    state.update_one(
-        {"_id": "outbox", "position": newest},
+    state.update_many(
+        {**positions.ALL, "position": newest},
         {"$set": {"position": max(newest, min(delivered, last.sequence))}},
         session=session,
     )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from fhir_server.core.version import Version, format_instant
 from fhir_server.errors import FhirError
-from fhir_server.store.sqlite import versions
+from fhir_server.store.sqlite import ledger, versions
 from fhir_server.store.sqlite.layout import (
     COLUMNS,
     CREATE,
@@ -186,7 +186,7 @@ def _lacking(connection: sqlite3.Connection, table: str, values: Sequence[Any]) 
 
 def _check_outbox(connection: sqlite3.Connection, counts: dict[str, int]) -> Iterator[str]:
     """Deliveries are of versions that were looked at, and their events end in their state."""
-    position = versions.meta(connection, "outbox_position")
+    position = max(ledger.positions(connection).values())
     if position > versions.newest(connection)[0]:
         yield "the outbox is ahead of the commit order"
     rows = connection.execute(

@@ -61,24 +61,40 @@ def from_row(row: Sequence[Any]) -> Delivery:
     )
 
 
-def position(connection: sqlite3.Connection) -> int:
-    """The sequence up to which deliveries were made."""
-    return versions.meta(connection, "outbox_position")
+_POSITION = "outbox_position"
+
+
+def position(connection: sqlite3.Connection, kind: str) -> int:
+    """The sequence up to which deliveries of a kind of sinks were made."""
+    found = positions(connection)
+    return found.get(kind, found[""])
+
+
+def positions(connection: sqlite3.Connection) -> dict[str, int]:
+    """How far each kind of sinks is; "" is where a new one begins."""
+    rows = connection.execute(
+        "SELECT name, value FROM meta WHERE name = ? OR name >= ? AND name < ?",
+        (_POSITION, f"{_POSITION}:", f"{_POSITION};"),
+    ).fetchall()
+    return {name.partition(":")[2]: int(value) for name, value in rows}
+
+
+def move(connection: sqlite3.Connection, kind: str, sequence: int) -> None:
+    """All up to `sequence` was looked at for this kind of sinks."""
+    versions.set_meta(connection, f"{_POSITION}:{kind}" if kind else _POSITION, sequence)
 
 
 def fan_out(
     connection: sqlite3.Connection,
     now: int,
+    kind: str,
     expected: int,
     routed: Sequence[tuple[Version, Sequence[Routed]]],
 ) -> bool:
     """Make deliveries of versions and go on behind them; False if another has done so."""
-    moved = connection.execute(
-        "UPDATE meta SET value = ? WHERE name = 'outbox_position' AND value = ?",
-        (routed[-1][0].sequence, expected),
-    )
-    if not moved.rowcount:
+    if position(connection, kind) != expected:
         return False
+    move(connection, kind, routed[-1][0].sequence)
     sinks = {name: _intern_sink(connection, name) for _, wanted in routed for name, _ in wanted}
     before: int = connection.execute("SELECT coalesce(max(id), 0) FROM delivery").fetchone()[0]
     rows = [
@@ -154,6 +170,26 @@ def settle(
         (state, due, now, reason, receipt, json.dumps(held)),
     )
     _note(connection, now, held, state, receipt if state == ACCEPTED else reason)
+
+
+def renew(connection: sqlite3.Connection, ids: Iterable[int], owner: str, until: int) -> None:
+    """Put off the end of the lease of what `owner` still holds."""
+    connection.execute(
+        "UPDATE delivery SET due = ? WHERE state = 1 AND owner = ? "
+        "AND id IN (SELECT value FROM json_each(?))",
+        (until, owner, json.dumps(list(ids))),
+    )
+
+
+def oldest_open(connection: sqlite3.Connection, sink: str) -> Delivery | None:
+    """The first in commit order that is queued or sent."""
+    row = connection.execute(
+        f"{_SELECT} WHERE d.id = (SELECT o.id FROM delivery o INDEXED BY delivery_due "
+        "WHERE o.sink = (SELECT id FROM sink WHERE name = ?) AND o.state < 2 "
+        "ORDER BY o.seq LIMIT 1)",
+        (sink,),
+    ).fetchone()
+    return None if row is None else from_row(row)
 
 
 def retry(connection: sqlite3.Connection, now: int, ids: Iterable[int]) -> int:

@@ -28,7 +28,14 @@ class SqliteOutbox:
         self._committer = committer
         self._now = now
 
-    def fan_out(self, route: Callable[[Version], Sequence[Routed]], limit: int) -> int:
+    def fan_out(
+        self,
+        route: Callable[[Version], Sequence[Routed]],
+        limit: int,
+        *,
+        kind: str = "",
+        begin: int = 0,
+    ) -> int:
         """Make deliveries for the versions not yet looked at, once each; how many versions.
 
         Routing happens outside the commit. If another worker was faster, nothing is made
@@ -36,15 +43,15 @@ class SqliteOutbox:
         """
 
         def look(connection: sqlite3.Connection) -> tuple[int, tuple[Version, ...]]:
-            position = ledger.position(connection)
-            return position, versions.changes(connection, position, limit)
+            position = ledger.position(connection, kind)
+            return position, versions.changes(connection, max(position, begin), limit)
 
         position, found = self._readers.bounded(look)
         if not found:
             return 0
         routed = [(version, tuple(route(version))) for version in found]
         moved: bool = self._change(
-            lambda connection, now: ledger.fan_out(connection, now, position, routed)
+            lambda connection, now: ledger.fan_out(connection, now, kind, position, routed)
         )
         return len(found) if moved else 0
 
@@ -70,6 +77,10 @@ class SqliteOutbox:
 
     def park(self, deliveries: Sequence[Delivery], owner: str, reason: str) -> None:
         self._settle(deliveries, owner, DeliveryState.PARKED, reason=reason)
+
+    def renew(self, deliveries: Sequence[Delivery], owner: str, lease: float) -> None:
+        ids = [delivery.delivery_id for delivery in deliveries]
+        self._change(lambda c, now: ledger.renew(c, ids, owner, now + round(lease * 1000)))
 
     def retry(self, delivery_ids: Sequence[int]) -> int:
         """Queue parked deliveries again, now; those overtaken become superseded."""
@@ -110,6 +121,15 @@ class SqliteOutbox:
             ).fetchone()
         )
         return None if row is None else versions.instant(row[0])
+
+    def oldest_open(self, sink: str) -> Delivery | None:
+        return self._readers.point(lambda c: ledger.oldest_open(c, sink))
+
+    def newest(self) -> int:
+        row = self._readers.point(
+            lambda c: c.execute("SELECT coalesce(max(id), 0) FROM delivery").fetchone()
+        )
+        return int(row[0])
 
     def waiting(self, prefix: str) -> tuple[str, ...]:
         now = versions.milliseconds(self._now())

@@ -14,7 +14,8 @@ from fhir_server.store.sqlite.transaction import Group, Indexer
 
 def extent(connection: sqlite3.Connection) -> Extent:
     # The outbox first: it is never ahead of the commit order.
-    position = ledger.position(connection)
+    positions = ledger.positions(connection)
+    position = min((at for kind, at in positions.items() if kind), default=positions[""])
     return Extent(versions.newest(connection)[0], position)
 
 
@@ -34,8 +35,9 @@ def restore(group: Group, indexer: Indexer, restored: Sequence[Restored], delive
         ]
     )
     last = restored[-1].version
-    if ledger.position(connection) == newest:
-        versions.set_meta(connection, "outbox_position", max(newest, min(delivered, last.sequence)))
+    for kind, position in ledger.positions(connection).items():
+        if position == newest:
+            ledger.move(connection, kind, max(newest, min(delivered, last.sequence)))
     # What others put in this group comes behind, also in time.
     group.sequence = last.sequence
     group.now = max(group.now, last.last_updated)

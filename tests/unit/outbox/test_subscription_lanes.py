@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.outbox.subscription_lanes import SLOW, Lanes
+from fhir_server.outbox.subscription_lanes import BROKEN_AFTER, SLOW, Lanes
 
 
 def test_a_subscription_takes_one_thread_at_a_time():
@@ -62,3 +62,37 @@ def test_no_more_are_busy_than_there_are_threads_and_all_come_back(steps):
     for name in busy:
         lanes.give_back(name, name, now, pause=0.0, took=0.0)
     assert all(lanes.take(name, name, now + 1_000) for name in "a")
+
+
+def test_an_endpoint_that_fails_whoever_asks_is_left_alone_as_a_whole():
+    lanes = Lanes(8)
+    for number in range(BROKEN_AFTER):
+        assert lanes.take(f"s{number}", "e", 0.0)
+        lanes.fail("e", 0.0, None)
+        lanes.give_back(f"s{number}", "e", 0.0, pause=0.1, took=0.1)
+    assert not lanes.take("another", "e", 0.1)
+    assert lanes.take("elsewhere", "other", 0.1)
+    # One of them finds out for all whether it is well again.
+    assert lanes.take("another", "e", 60.0)
+    assert not lanes.take("s1", "e", 60.0)
+    lanes.give_back("another", "e", 60.0, pause=0.0, took=0.1)
+    assert lanes.take("s1", "e", 60.0)
+
+
+def test_one_success_between_failures_keeps_an_endpoint_in_use():
+    lanes = Lanes(8)
+    for number in range(3 * BROKEN_AFTER):
+        assert lanes.take("s", "e", float(number))
+        pause = 0.1 if number % BROKEN_AFTER else 0.0
+        if pause:
+            lanes.fail("e", float(number), None)
+        lanes.give_back("s", "e", float(number), pause=pause, took=0.1)
+
+
+def test_the_seconds_that_an_endpoint_asks_for_count_for_all_its_subscriptions():
+    lanes = Lanes(8)
+    assert lanes.take("a", "e", 0.0)
+    lanes.fail("e", 0.0, 120.0)
+    lanes.give_back("a", "e", 0.0, pause=0.1, took=0.1)
+    assert not lanes.take("b", "e", 119.0)
+    assert lanes.take("b", "e", 121.0)

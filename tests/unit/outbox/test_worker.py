@@ -356,3 +356,36 @@ def wait_until(holds, seconds=15.0):
     while not holds():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
+
+
+def test_workers_that_know_different_receivers_pass_over_nothing_of_each_others(scene):
+    here, there = Receiver("here"), Receiver("there")
+    scene.put("before")
+    workers = [Worker(scene.outbox, [each], pace=QUICK) for each in (here, there)]
+    for worker in workers:
+        worker.start()
+    try:
+        scene.put("a", "b")
+        wait_until(lambda: len(here.got) == len(there.got) == 3)
+    finally:
+        for worker in workers:
+            assert worker.stop()
+
+
+def test_what_takes_longer_than_a_lease_is_not_sent_by_another(scene):
+    def slow(batch):
+        time.sleep(1.5)
+
+    receivers = [Receiver(refuse=slow), Receiver()]
+    scene.put("a")
+    pace = QUICK._replace(lease=0.6)
+    workers = [Worker(scene.outbox, [each], pace=pace) for each in receivers]
+    workers[0].start()
+    time.sleep(0.3)
+    workers[1].start()
+    try:
+        wait_until(lambda: scene.states() == {("a", 1): "accepted"})
+    finally:
+        for worker in workers:
+            assert worker.stop()
+    assert (receivers[0].got, receivers[1].got) == ([("a", 1)], [])

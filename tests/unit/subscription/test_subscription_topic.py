@@ -7,6 +7,7 @@ import pytest
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.search.index import Indexer
 from fhir_server.core.search.match import Indexed
+from fhir_server.core.subscription_condition import compile_condition
 from fhir_server.core.subscription_reader import SubscriptionReader
 from fhir_server.core.subscription_topic import Change
 from fhir_server.core.version import deletion, next_version
@@ -122,7 +123,10 @@ def test_a_topic_that_cannot_be_evaluated_says_why(reader, broken, named):
 
 
 def test_every_shipped_topic_can_be_evaluated(reader, definitions):
-    topics = [reader.parse_topic(t, NOW) for t in read_topics(definitions.profile_folders)]
+    topics = [
+        reader.parse_topic(t, NOW, compile_condition)
+        for t in read_topics(definitions.profile_folders)
+    ]
     assert {topic.url.rpartition("/")[2] for topic in topics} >= {
         "reading-accepted",
         "care-plan-changed",
