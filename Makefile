@@ -27,8 +27,8 @@ demo: $(READY) ## the main job from end to end, on a fresh store (ONCE=1 stops a
 run: $(READY) ## the server alone, on ./data/fhir.db
 	$(BIN)/fhir-server serve --port $(PORT)
 
-test: $(READY) ## every test
-	$(BIN)/pytest
+test: $(READY) ## every test, a process a core
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(READY) ## format, lint, types, architecture contracts, mapping files
 	$(BIN)/ruff format --check .
@@ -48,8 +48,8 @@ soak: $(READY) ## the fault tests at full length
 	FHIR_SERVER_TEST_SCALE=10 $(BIN)/pytest tests/faults
 
 lock: $(READY) ## pin the dependencies again, with hashes and without any host
-	cd requirements && CUSTOM_COMPILE_COMMAND="make lock" ../$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host -o run.txt ../pyproject.toml
-	cd requirements && CUSTOM_COMPILE_COMMAND="make lock" ../$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --extra dev -c run.txt -o dev.txt ../pyproject.toml
+	cd requirements && CUSTOM_COMPILE_COMMAND="make lock" ../$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o run.txt ../pyproject.toml
+	cd requirements && CUSTOM_COMPILE_COMMAND="make lock" ../$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --extra dev -c run.txt -o dev.txt ../pyproject.toml
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) data build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -86,7 +86,7 @@ class Mongod:
 
     def step_down(self, seconds: int) -> None:
         """Be no primary for so long; connections are cut."""
-        with MongoClient(self.url("admin")) as client:
+        with MongoClient[dict[str, Any]](self.url("admin")) as client:
             # Alone in its set it has nobody to wait for.
             client.admin.command({"replSetStepDown": seconds, "force": True})
 
@@ -106,7 +106,7 @@ class Mongod:
 
     def _initiate(self) -> None:
         address = f"127.0.0.1:{self.port}"
-        with MongoClient(
+        with MongoClient[dict[str, Any]](
             f"mongodb://{address}/?directConnection=true", serverSelectionTimeoutMS=500
         ) as client:
             until = time.monotonic() + _PATIENCE
@@ -141,14 +141,16 @@ class ReplicaSet:
 
     def primary(self) -> Mongod:
         """The node that takes writes; waits until there is one."""
-        with MongoClient(self.url("admin"), serverSelectionTimeoutMS=30_000) as client:
+        with MongoClient[dict[str, Any]](
+            self.url("admin"), serverSelectionTimeoutMS=30_000
+        ) as client:
             client.admin.command("ping")
             address = client.primary
         return next(node for node in self.nodes if address and node.port == address[1])
 
     def step_down(self) -> None:
         """Another becomes the primary, in an orderly way."""
-        with MongoClient(self.url("admin")) as client, suppress(AutoReconnect):
+        with MongoClient[dict[str, Any]](self.url("admin")) as client, suppress(AutoReconnect):
             client.admin.command({"replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5})
 
     def kill(self) -> None:
@@ -161,7 +163,7 @@ class ReplicaSet:
         settings = {"electionTimeoutMillis": 1_000, "heartbeatIntervalMillis": 200}
         config = {"_id": "tests", "members": members, "settings": settings}
         until = time.monotonic() + _PATIENCE
-        with MongoClient(
+        with MongoClient[dict[str, Any]](
             f"mongodb://{self.nodes[0].address}/?directConnection=true",
             serverSelectionTimeoutMS=500,
         ) as client:
@@ -242,7 +244,7 @@ def databases(folders: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
             node.kill()
         if given:
             for url in made:
-                with MongoClient(url) as client:
+                with MongoClient[dict[str, Any]](url) as client:
                     client.drop_database(client.get_default_database())
 
 

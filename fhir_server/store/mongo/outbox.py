@@ -85,14 +85,8 @@ class MongoOutbox:
         )
 
     def acknowledge(self, deliveries: Sequence[Delivery], owner: str, receipt: str) -> None:
-        self._settle(
-            deliveries,
-            owner,
-            DeliveryState.ACCEPTED,
-            receipt,
-            {"p": receipt, "r": ""},
-            {"o": "", "w": ""},
-        )
+        given, dropped = {"p": receipt, "r": ""}, {"o": "", "w": ""}
+        self._settle(deliveries, owner, DeliveryState.ACCEPTED, receipt, given, dropped)
 
     def defer(self, deliveries: Sequence[Delivery], owner: str, delay: float, reason: str) -> None:
         then = self._now() + round(delay * 1000)
