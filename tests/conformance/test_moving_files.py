@@ -113,8 +113,8 @@ def test_a_torn_end_is_cut_off_and_written_again(tmp_path, source, name):
     [
         ("mine.ndjson", b'{"resourceType":"Patient"}\n'),
         ("mine.ndjson", b"a line with no end"),
-        ("mine.ndjson.gz", gzip.compress(b'{"resourceType":"Patient"}\n')),
-        ("mine.ndjson.gz", gzip.compress(b"a text of somebody" * 100)[:40]),
+        ("mine.ndjson.gz", gzip.compress(b'{"resourceType":"Patient"}\n', mtime=0)),
+        ("mine.ndjson.gz", gzip.compress(b"a text of somebody" * 100, mtime=0)[:40]),
         ("mine.ndjson.gz", b"no gzip at all"),
     ],
 )
