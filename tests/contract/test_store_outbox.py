@@ -1,6 +1,7 @@
 """The outbox: each version to each sink that wants it, in order, at least once, told about."""
 
 import threading
+from collections import Counter
 
 import pytest
 
@@ -37,6 +38,15 @@ def claim(driver, owner="worker", lease=30.0, limit=10):
 def states(driver):
     found = driver.outbox.list(None, (), 1000, 0)
     return [(d.key.resource_id, d.version_id, d.state) for d in found]
+
+
+@pytest.fixture(autouse=True)
+def counted(driver):
+    """Whatever a test did, the counts are those of the deliveries, and the store is sound."""
+    yield
+    every = driver.outbox.list(None, (), 10_000, 0)
+    assert driver.outbox.counts() == Counter((each.sink, each.state) for each in every)
+    assert driver.store.check().faults == ()
 
 
 def test_each_version_is_routed_once_and_in_order(driver):

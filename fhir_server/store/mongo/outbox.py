@@ -149,9 +149,11 @@ class MongoOutbox:
             open_ = list(
                 self._database["deliveries"].aggregate(
                     [
-                        {"$match": {"o": True}},
+                        # By an index of the open ones alone: the accepted are many.
+                        {"$match": {"o": True, "n": {"$gte": ""}}},
                         {"$group": {"_id": {"n": "$n", "st": "$st"}, "count": {"$sum": 1}}},
-                    ]
+                    ],
+                    hint=self._hint("due"),
                 )
             )
         counts: dict[tuple[str, DeliveryState], int] = {}

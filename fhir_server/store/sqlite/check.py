@@ -204,3 +204,10 @@ def _check_outbox(connection: sqlite3.Connection, counts: dict[str, int]) -> Ite
             yield f"delivery {number} has an owner and is not sent, or the other way round"
         if state != last:
             yield f"delivery {number} is in another state than its last event says"
+    counted = "SELECT sink, state, number FROM delivery_count WHERE number <> 0"
+    there = "SELECT sink, state, count(*) FROM delivery GROUP BY sink, state"
+    for sink, state in connection.execute(
+        f"SELECT sink, state FROM (SELECT * FROM ({counted}) EXCEPT SELECT * FROM ({there})) "
+        f"UNION SELECT sink, state FROM (SELECT * FROM ({there}) EXCEPT SELECT * FROM ({counted}))"
+    ):
+        yield f"the count of deliveries of sink {sink} in state {state} is wrong"

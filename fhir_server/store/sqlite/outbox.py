@@ -98,8 +98,8 @@ class SqliteOutbox:
     def counts(self) -> dict[tuple[str, DeliveryState], int]:
         def count(connection: sqlite3.Connection) -> list[Any]:
             return connection.execute(
-                "SELECT s.name, d.state, count(*) FROM delivery d "
-                "JOIN sink s ON s.id = d.sink GROUP BY d.sink, d.state"
+                "SELECT s.name, c.state, c.number FROM delivery_count c "
+                "JOIN sink s ON s.id = c.sink WHERE c.number > 0"
             ).fetchall()
 
         return {(sink, STATES[state]): n for sink, state, n in self._readers.bounded(count)}

@@ -9,6 +9,8 @@ from fhir_server.errors import Unsupported
 # Bytes "FHIR": tells our files from any other program's.
 APPLICATION_ID = 0x46484952
 
+_STEPS = ("schema.sql", "delivery_count.sql")
+
 
 _STEPS = ("schema.sql", "schema_2.sql")
 

@@ -75,6 +75,26 @@ def test_many_may_make_the_same_file_at_once(path):
     assert errors == []
 
 
+def test_an_upgrade_counts_the_deliveries_that_are_there(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    with pytest.MonkeyPatch.context() as patch:
+        first = schema.migrations()[:1]
+        patch.setattr(schema, "migrations", lambda: first)
+        schema.upgrade(connection)
+    columns = 'sink, seq, resource, "group", state, attempts, due, queued_at, changed_at'
+    for seq, state in enumerate((0, 0, 2)):
+        connection.execute(
+            f"INSERT INTO delivery ({columns}, owner, reason, receipt) "
+            "VALUES (1, ?, 1, '', ?, 0, 0, 0, 0, '', '', '')",
+            (seq, state),
+        )
+    schema.upgrade(connection)
+    connection.execute("UPDATE delivery SET state = 1 WHERE seq = 0")
+    counted = connection.execute("SELECT state, number FROM delivery_count").fetchall()
+    assert counted == [(0, 1), (1, 1), (2, 1)]
+    connection.close()
+
+
 def test_a_failed_step_of_an_upgrade_leaves_nothing(path, monkeypatch):
     steps = (*schema.migrations(), "CREATE TABLE half (x); CREATE TABLE half (x);")
     connection = sqlite3.connect(path, isolation_level=None)
