@@ -56,7 +56,8 @@ def links(
         )
         nonce = token_bytes(cursor.NONCE_BYTES)
         sealed = cursor.encode(state, ctx.page_key, nonce, _bound_to(ctx, path))
-        target = url(ctx, path, ((PARAMETER, sealed),))
+        # Of the characters that a token is made of, none is quoted.
+        target = f"{url(ctx, path, ())}?{PARAMETER}={sealed}"
         if len(target) > MOST_LINK_CHARACTERS:
             raise TooCostly(
                 "the search is too long for page links: ask for fewer values at a time, "
@@ -105,9 +106,8 @@ def began(state: PageState) -> datetime:
 
 def url(ctx: Context, path: str, params: Params) -> str:
     """The absolute URL of `path` with `params`."""
-    query = query_string.format(params)
     base = f"{ctx.base_url}/{path}" if path else ctx.base_url
-    return f"{base}?{query}" if query else base
+    return f"{base}?{query_string.format(params)}" if params else base
 
 
 def parse_count(text: str, limit: int) -> int:

@@ -7,6 +7,7 @@ the handling, as R4 demands; an unknown parameter is refused or named in `ignore
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from fhir_server.core import date_range
@@ -30,6 +31,10 @@ MAX_ELEMENTS = 200
 SUMMARIES = frozenset({"true", "text", "data", "count", "false"})
 
 _FEW_PARAMETERS = 32
+# About the page, and said by themselves.
+_OF_THE_PAGE = frozenset(
+    {"_count", "_sort", "_total", "_summary", "_elements", "_include", "_revinclude"}
+)
 # So short a search cannot have too many values.
 _SHORT = MAX_VALUES // 2
 
@@ -74,6 +79,64 @@ def parse(
         InvalidSearch: a parameter cannot be applied as it was meant; its name is in the
             message. With `strict`, also if it is unknown.
     """
+    sizes = (max_page_size, default_page_size)
+    if _is_lasting(params):
+        return _parse_lasting(
+            resource_type, tuple(params), parameters, base_url, time_zone, sizes, strict
+        )
+    return _parse(
+        resource_type, params, parameters, base_url, time_zone, now, sizes, strict, terminology
+    )
+
+
+def _is_lasting(params: Params) -> bool:
+    """Whether a search is short, and means the same whenever it is asked."""
+    if len(params) > _FEW_PARAMETERS:
+        return False
+    for name, text in params:
+        if name in _OF_THE_PAGE:
+            if len(text) > plain.LONGEST:
+                return False
+        elif not plain.is_plain(name, text):
+            return False
+    return True
+
+
+@lru_cache(maxsize=2_048)
+def _parse_lasting(
+    resource_type: str,
+    params: Params,
+    parameters: SearchParameters,
+    base_url: str,
+    time_zone: str,
+    sizes: tuple[int, int],
+    strict: bool,
+) -> ParsedSearch:
+    return _parse(
+        resource_type,
+        params,
+        parameters,
+        base_url,
+        time_zone,
+        plain.ANY_TIME,
+        sizes,
+        strict,
+        NOTHING_KNOWN,
+    )
+
+
+def _parse(
+    resource_type: str,
+    params: Params,
+    parameters: SearchParameters,
+    base_url: str,
+    time_zone: str,
+    now: datetime,
+    sizes: tuple[int, int],
+    strict: bool,
+    terminology: Terminology,
+) -> ParsedSearch:
+    max_page_size, default_page_size = sizes
     reader = _criteria_reader(parameters, base_url, time_zone, now, terminology)
 
     def read(name: str, text: str) -> Criterion:

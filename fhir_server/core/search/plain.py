@@ -15,8 +15,8 @@ from fhir_server.core.search.values import ValueReader
 from fhir_server.core.terminology.terminology import NOTHING_KNOWN
 
 _REMEMBERED = 8_192
-_LONGEST = 128
-_ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+LONGEST = 128
+ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_plain(name: str, text: str) -> bool:
@@ -26,7 +26,7 @@ def is_plain(name: str, text: str) -> bool:
     parameter may cost much, or ask for definitions that are stored.
     """
     return (
-        0 < len(text) <= _LONGEST
+        0 < len(text) <= LONGEST
         and ":" not in name
         and "." not in name
         and "," not in text
@@ -52,5 +52,5 @@ def read(
         InvalidSearch: it cannot be applied.
     """
     zone = date_range.load_zone(time_zone)
-    values = ValueReader(base_url, zone, _ANY_TIME, parameters.resource_types)
+    values = ValueReader(base_url, zone, ANY_TIME, parameters.resource_types)
     return CriteriaReader(parameters, values, NOTHING_KNOWN).read(resource_type, name, text)

@@ -53,7 +53,12 @@ class Clocked:
         self._worked_up_to = math.inf
 
     def run(
-        self, work: Callable[[sqlite3.Connection], T], seconds: float, *, is_patient: bool = False
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        seconds: float,
+        at_once: Callable[[sqlite3.Connection], T | None] | None = None,
+        *,
+        is_patient: bool = False,
     ) -> T:
         """`work` on one snapshot of the file; `is_patient` where time is lost to others.
 
@@ -67,6 +72,9 @@ class Clocked:
         connection = self.connection
         connection.set_progress_handler(self._is_late, _steps(seconds))
         try:
+            found = None if at_once is None else at_once(connection)
+            if found is not None:
+                return found
             connection.execute("BEGIN")
             return work(connection)
         except sqlite3.OperationalError as error:
@@ -132,15 +140,21 @@ class Readers:
         finally:
             self._give_back(clocked)
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        at_once: Callable[[sqlite3.Connection], T | None] | None = None,
+    ) -> T:
         """Work of unknown length; it must be safe to run twice.
+
+        `at_once` may find the answer in one statement, for which no transaction is begun.
 
         Raises:
             TooCostly: it took longer than one request may.
             StoreUnavailable: too many others wait for a thread.
         """
         try:
-            return self._inline(work)
+            return self._inline(work, at_once)
         except TooCostly:
             if self._long >= self._limits.waiting:
                 raise StoreUnavailable("too many long searches are waiting") from None
@@ -151,11 +165,15 @@ class Readers:
             finally:
                 self._long -= 1
 
-    def _inline(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _inline(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        at_once: Callable[[sqlite3.Connection], T | None] | None,
+    ) -> T:
         clocked = self._take()
         try:
             with translated():
-                return clocked.run(work, self._limits.inline, is_patient=True)
+                return clocked.run(work, self._limits.inline, at_once, is_patient=True)
         finally:
             self._give_back(clocked)
 

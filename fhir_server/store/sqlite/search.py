@@ -13,10 +13,11 @@ from fhir_server.store import page_ends
 from fhir_server.store.protocol import Page
 from fhir_server.store.sqlite import order, versions
 from fhir_server.store.sqlite.criteria import Criteria, Drive
+from fhir_server.store.sqlite.first_page import FirstPages
 from fhir_server.store.sqlite.moment import find_moment
 from fhir_server.store.sqlite.names import Cache, Names
 from fhir_server.store.sqlite.sql import TRUE, fetch, sql
-from fhir_server.store.sqlite.timeline import match_timeline
+from fhir_server.store.sqlite.timeline import TimelineMatch, match_timeline
 from fhir_server.store.sqlite.walk import Row, Walker
 
 _TIMELINES = 4_096
@@ -37,6 +38,7 @@ class Searcher:
     def __init__(self, names: Cache, sort_limit: int) -> None:
         self._names = names
         self._timelines = Cache(_TIMELINES)
+        self._first_pages = FirstPages()
         self._sort_limit = sort_limit
 
     def search(self, connection: sqlite3.Connection, query: Query) -> Page:
@@ -46,6 +48,10 @@ class Searcher:
             Gone: the moment of `query.as_of` is kept no longer.
         """
         return self._search(connection, query, Names(connection, self._names), self._timelines)
+
+    def search_at_once(self, connection: sqlite3.Connection, query: Query) -> Page | None:
+        """The page, if it is one that a single statement finds; there is no transaction."""
+        return self._first_pages.find(connection, query)
 
     def search_within(self, connection: sqlite3.Connection, query: Query, names: Names) -> Page:
         """One page of what the transaction of `names` sees: none of it is kept for others.
@@ -62,6 +68,8 @@ class Searcher:
         criteria = Criteria(connection, names, moment, query.restriction, self._sort_limit)
         search = _Search(connection, criteria, query, self._sort_limit, known)
         places, rows = search.page() if query.count else Places([])
+        if known is not None and search.lasting is not None:
+            self._first_pages.remember(query, search.lasting, moment.generation)
         # On the way back they were found in reverse.
         step = 1 if query.before is None else -1
         cursors = tuple(places[: query.count][::step])
@@ -93,6 +101,15 @@ class _Search:
         self._asked = criteria.restricted(query.resource_type, query.criteria)
         self._timeline = match_timeline(criteria, query.resource_type, self._asked, known)
         self._chosen: tuple[Drive | None, int] | None = None
+
+    @property
+    def lasting(self) -> TimelineMatch | None:
+        """The timeline whose order is asked for, if it will always answer all the criteria."""
+        match = self._timeline
+        if match is None or match.date != self._date_order():
+            return None
+        is_whole = len(match.covers | match.date_places) == len(self._asked)
+        return match if is_whole and match.is_lasting(self._asked) else None
 
     def page(self) -> Places:
         """The places of one page and the one behind it, in order; on the way back, in reverse."""

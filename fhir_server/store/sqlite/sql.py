@@ -60,8 +60,9 @@ def sql(template: str, *parts: "Sql | Bound") -> Sql:
     values: list[Bound] = []
     for part in parts:
         if isinstance(part, Sql):
-            texts.append(part.text)
-            values += part.values
+            text, bound = part
+            texts.append(text)
+            values += bound
         else:
             texts.append("?")
             values.append(part)

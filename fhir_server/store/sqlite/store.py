@@ -118,7 +118,10 @@ class SqliteStore:
         return await self.readers.run(lambda connection: versions.history(connection, query))
 
     async def search(self, query: Query) -> Page:
-        return await self.readers.run(lambda connection: self._searcher.search(connection, query))
+        return await self.readers.run(
+            lambda connection: self._searcher.search(connection, query),
+            lambda connection: self._searcher.search_at_once(connection, query),
+        )
 
     async def explain(self, query: Query) -> tuple[str, ...]:
         return await asyncio.to_thread(

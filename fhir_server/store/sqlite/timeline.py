@@ -42,6 +42,12 @@ class TimelineMatch(NamedTuple):
     def date_values(self) -> tuple[tuple[DateValue, ...], ...]:
         return tuple(tuple(of_kind(clause.values, DateValue)) for clause in self.dates)
 
+    def is_lasting(self, asked: Sequence[Criterion]) -> bool:
+        """Whether it is what `asked` names, and not what has been stored so far."""
+        return self.is_of_one and all(
+            _is_one_name(asked[place]) for place in self.covers - self.date_places
+        )
+
     def drive(self) -> Drive:
         """Its rows as a place to begin, when they are not walked in their order."""
         lookups = []
@@ -62,6 +68,15 @@ class TimelineMatch(NamedTuple):
         return Drive(tuple(lookups), self.covers)
 
 
+def _is_one_name(criterion: Criterion) -> bool:
+    match criterion:
+        case Clause(values=(ReferenceValue(resource_type=str()),)):
+            return True
+        case Clause(values=(TokenValue(system=str(), code=str()),)):
+            return True
+    return False
+
+
 def match_timeline(
     criteria: Criteria, resource_type: str, asked: tuple[Criterion, ...], known: Cache | None
 ) -> TimelineMatch | None:
@@ -75,23 +90,9 @@ def match_timeline(
     found: TimelineMatch | None = known.get(name)
     if found is None:
         found = _find(criteria, resource_type, asked)
-        if found is not None and found.is_of_one and _is_lasting(found, asked):
+        if found is not None and found.is_lasting(asked):
             known.put(name, found)
     return found
-
-
-def _is_lasting(match: TimelineMatch, asked: Sequence[Criterion]) -> bool:
-    """Whether its names say the whole of what is meant, not what has been stored so far."""
-    for place in match.covers - match.date_places:
-        criterion = asked[place]
-        if not isinstance(criterion, Clause) or len(criterion.values) != 1:
-            return False
-        match criterion.values[0]:
-            case ReferenceValue(resource_type=str()) | TokenValue(system=str(), code=str()):
-                continue
-            case _:
-                return False
-    return True
 
 
 def _find(

@@ -15,7 +15,7 @@ from fhir_server.core.search import match
 from fhir_server.core.search.index import Indexer
 from fhir_server.core.search.query import Total
 from fhir_server.definitions import load
-from fhir_server.store.sqlite import criteria, resolve, walk
+from fhir_server.store.sqlite import criteria, resolve, timeline
 from fhir_server.store.sqlite.store import SqliteStore
 from tests.contract.conftest import Clock, Driver
 from tests.contract.scene import Scene, pages, play, searches
@@ -25,7 +25,7 @@ from tests.contract.scene import Scene, pages, play, searches
 def scene(request) -> Iterator[Scene]:
     sort_limit, many = request.param
     patch = pytest.MonkeyPatch()
-    for module in (resolve, walk):
+    for module in (resolve, timeline):
         patch.setattr(module, "MANY", many)
     patch.setattr(criteria, "NAMED", many)
     patch.setattr(resolve, "_FEW_TEXTS", many)
