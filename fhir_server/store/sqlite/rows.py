@@ -39,13 +39,9 @@ _TOKEN, _URI, _TEXT = (
 class _Alike(NamedTuple):
     """Rows that all versions of one form have, but for `seq`.
 
-    They are of so many `tokens`, `uris` and `texts`, the first ones of the entries; `codes`
-    are those that timelines are kept by.
+    `codes` are those that timelines are kept by.
     """
 
-    tokens: int
-    uris: int
-    texts: int
     token_rows: list[Value]
     uri_rows: list[Value]
     text_rows: list[Value]
@@ -153,7 +149,8 @@ class _TypeRows:
         codes: dict[str, Set[int]] = {}
         if isinstance(entries, OutlinedEntries):
             alike = self._alike[entries.outline]
-            tokens, uris, texts = tokens[alike.tokens :], uris[alike.uris :], texts[alike.texts :]
+            tokens, uris, texts = entries.own.tokens, entries.own.uris, entries.own.texts
+            tokens = (*entries.outline.identifiers, *tokens)
             codes.update(alike.codes)
             _add_alike(self._token_rows, alike.token_rows, seq, *_TOKEN)
             _add_alike(self._uri_rows, alike.uri_rows, seq, *_URI)
@@ -185,13 +182,13 @@ class _TypeRows:
     def _find_alike(self, outline: Outline) -> _Alike:
         """The rows that are alike where `outline` is."""
         shared = outline.shared
-        tokens = shared.tokens[: outline.codes]
+        tokens = [token for token in shared.tokens if not token.is_identifier]
         codes: dict[str, Set[int]] = {}
         rows: tuple[list[Value], list[Value], list[Value]] = ([], [], [])
         self._add_tokens(rows[0], 0, tokens, codes)
         self._add_uris(rows[1], 0, shared.uris)
         self._add_texts(rows[2], 0, shared.texts)
-        return _Alike(len(tokens), len(shared.uris), len(shared.texts), *rows, codes)
+        return _Alike(*rows, codes)
 
     def _add_uris(self, rows: list[Value], seq: int, uris: Iterable[UriEntry]) -> None:
         for code, text, element in uris:
