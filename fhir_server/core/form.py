@@ -2,7 +2,7 @@
 
 A form is a resource with gaps. Filling the gaps gives the text that is stored without
 building the resource; whoever else needs something of the resource (its index entries,
-its rows) works out the constant part once and keeps it with the form.
+its rows) works out the constant part once and keeps it with the form. Why: ADR 0012.
 """
 
 import re
