@@ -142,7 +142,7 @@ def from_datetime(when: datetime) -> int:
     """An aware `datetime` as microseconds since 1970 in UTC."""
     if when.tzinfo is None:
         raise ValueError("a datetime without an offset is no moment")
-    return _microseconds(when)
+    return (when - _EPOCH) // _MICROSECOND if when.tzinfo is UTC else _microseconds(when)
 
 
 def of_period(period: Mapping[str, Any], zone: tzinfo) -> DateRange | None:

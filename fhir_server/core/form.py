@@ -2,7 +2,7 @@
 
 A form is a resource with gaps. Filling the gaps gives the text that is stored without
 building the resource; whoever else needs something of the resource (its index entries,
-its rows) works out the constant part once and keeps it with the form.
+its rows) works out the constant part once and keeps it with the form. Why: ADR 0012.
 """
 
 import re
@@ -70,10 +70,10 @@ class Form:
         return version, filled
 
     def _body(self, values: tuple[str | Decimal, ...]) -> bytes:
-        for number in self._texts:
-            text: Any = values[number]
-            if not text.isascii() or not text.isprintable() or '"' in text or "\\" in text:
-                return resource_json.format(self.fill(values))
+        texts = "".join([values[number] for number in self._texts])  # type: ignore[misc] # texts
+        if not texts.isascii() or not texts.isprintable() or '"' in texts or "\\" in texts:
+            # What JSON would escape.
+            return resource_json.format(self.fill(values))
         return (self._text % tuple([values[number] for number in self._order])).encode()
 
     def _at(self, path: Path) -> Any:

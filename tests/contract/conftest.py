@@ -187,7 +187,7 @@ def make_driver(
     def make(url: str) -> Driver:
         clock = Clock()
         return Driver(
-            lambda: open_store(url, indexer.index, definitions.parameters, clock, extend),
+            lambda: open_store(url, indexer, definitions.parameters, clock, extend),
             runner,
             clock,
             definitions,

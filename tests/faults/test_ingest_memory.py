@@ -1,4 +1,4 @@
-"""A long upload streams through: the server's memory does not follow its length."""
+"""The server's memory follows neither the length of an upload nor what was stored before."""
 
 import json
 import os
@@ -20,6 +20,12 @@ PAYLOAD_BYTES = 50_000
 # Well below what holding the body would cost; the store fills its page cache meanwhile,
 # which in a long run comes to its full size.
 MAY_GROW = min(UPLOAD_BYTES // 2, 100_000_000)
+
+READINGS = int(8_000 * SCALE)
+A_REQUEST = 4_000
+PATIENTS = 200
+# The caches of names, numbers and pages are bounded, and fill up at first.
+STORED_MAY_GROW = 60_000_000
 
 
 @pytest.fixture
@@ -93,25 +99,73 @@ def upload(url, first, size):
     return minute
 
 
+def enrol(url, count):
+    """So many patients, each with a device of its own, named by its serial."""
+    entries = []
+    for number in range(count):
+        patient, device = f"p-{number}", f"device-{number}"
+        use = {
+            "resourceType": "DeviceUseStatement",
+            "id": f"u-{number}",
+            "status": "active",
+            "subject": {"reference": f"Patient/{patient}"},
+            "device": {"reference": f"Device/{device}"},
+            "timingPeriod": {"start": "2019-01-01"},
+        }
+        identifier = [{"system": "https://maker.example/serial", "value": device}]
+        for resource in (
+            {"resourceType": "Patient", "id": patient},
+            {"resourceType": "Device", "id": device, "identifier": identifier},
+            use,
+        ):
+            path = f"{resource['resourceType']}/{resource['id']}"
+            entries.append({"resource": resource, "request": {"method": "PUT", "url": path}})
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    assert requests.post(f"{url}/fhir/", json=bundle, timeout=60).status_code == 200
+
+
+def pressures(first, count):
+    """Lines of `count` blood pressures, patients taking turns."""
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    return b"".join(
+        json.dumps(
+            {
+                "type": "Blood Pressure",
+                "time": (start + timedelta(seconds=number)).isoformat(),
+                "device": f"device-{number % PATIENTS}",
+                "values": {"systolic": 100 + number % 97, "diastolic": 50 + number % 53},
+            }
+        ).encode()
+        + b"\n"
+        for number in range(first, first + count)
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+@pytest.mark.timeout(240 * max(1, SCALE))
+def test_memory_stays_flat_while_readings_are_stored(server):
+    url, pid = server
+    enrol(url, PATIENTS)
+    session = requests.Session()
+    resident_after = []
+    for first in range(0, READINGS, A_REQUEST):
+        count = min(A_REQUEST, READINGS - first)
+        answer = session.post(
+            f"{url}/readings/iot-hub",
+            data=pressures(first, count),
+            headers={"Content-Type": "application/x-ndjson"},
+            timeout=200,
+        )
+        assert answer.json()["accepted"] == count
+        resident_after.append(resident(pid))
+    warm = resident_after[len(resident_after) // 5]
+    assert resident_after[-1] - warm < STORED_MAY_GROW, resident_after[::25]
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_memory_stays_flat_while_a_long_upload_streams_through(server):
     url, pid = server
-    identifier = [{"system": "https://maker.example/serial", "value": "device-1"}]
-    use = {
-        "resourceType": "DeviceUseStatement",
-        "id": "u",
-        "status": "active",
-        "subject": {"reference": "Patient/p"},
-        "device": {"reference": "Device/d"},
-        "timingPeriod": {"start": "2019-01-01"},
-    }
-    for resource in (
-        {"resourceType": "Patient", "id": "p"},
-        {"resourceType": "Device", "id": "d", "identifier": identifier},
-        use,
-    ):
-        path = f"{resource['resourceType']}/{resource['id']}"
-        assert requests.put(f"{url}/fhir/{path}", json=resource, timeout=30).status_code == 201
+    enrol(url, 2)
     minute = upload(url, 0, WARM_BYTES)
     before = resident(pid)
     most = before

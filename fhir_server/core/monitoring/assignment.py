@@ -67,8 +67,10 @@ class PatientRecord(NamedTuple):
 def holders(assignments: Iterable[Assignment], instant: int) -> frozenset[ResourceKey]:
     """The patients who have the device at `instant`: none, the one, or an overlap."""
     holding = [a for a in assignments if a.period.start <= instant < a.period.end]
+    if len(holding) < 2:
+        return frozenset([a.patient for a in holding])
     staying = [a for a in holding if instant < a.leaving]
-    return frozenset(a.patient for a in staying or holding)
+    return frozenset([a.patient for a in staying or holding])
 
 
 def is_overlap(one: Assignment, other: Assignment) -> bool:

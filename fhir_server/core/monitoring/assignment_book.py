@@ -44,8 +44,8 @@ class AssignmentBook:
 
     def named(self, token: IdentifierToken) -> tuple[DeviceRecord, ...]:
         """The devices a token names."""
-        records = (self._devices[key] for key in self._tokens[token])
-        return tuple(record for record in records if record is not None)
+        records = [self._devices[key] for key in self._tokens[token]]
+        return tuple([record for record in records if record is not None])
 
     def patient(self, key: ResourceKey) -> PatientRecord | None:
         """The patient, or None if there is no such (any more)."""

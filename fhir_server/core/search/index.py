@@ -120,8 +120,7 @@ class Indexer:
             return None
         recorders = {visit.function: _recorder(names[visit.function]) for visit in visits}
         walk = compile_walk(visits, self._types, form.resource_type, _RECORDING, "found", recorders)
-        texts = self._texts
-        return outline(form, values, walk, texts.texts, texts.entries, _distinct)
+        return outline(form, values, walk, self._texts)
 
     def _compile(self, resource_type: str) -> Callable[[Resource], IndexEntries]:
         return self._walk(resource_type, self._all(resource_type))

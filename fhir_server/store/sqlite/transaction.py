@@ -57,9 +57,10 @@ class Overlay:
         version = put.version
         self.waiting.append(put)
         self.current[version.key] = version
-        tokens = put.entries.tokens
-        if isinstance(put.entries, OutlinedEntries):
-            tokens = tokens[put.entries.outline.codes :]
+        entries = put.entries
+        tokens = entries.tokens
+        if isinstance(entries, OutlinedEntries):
+            tokens = (*entries.outline.identifiers, *entries.own.tokens)
         for entry in tokens:
             if entry[3] and entry.parameter == "identifier":
                 self._identifiers.setdefault((version.key.resource_type, entry.code), []).append(

@@ -139,10 +139,10 @@ def test_a_form_says_what_stage_two_and_the_index_say(
     entries = indexer(filled)
     assert isinstance(entries, OutlinedEntries)
     posted = indexer.index(version.resource())
-    assert [set(kind) for kind in entries] == [set(kind) for kind in posted]
-    assert [len(kind) for kind in entries] == [len(kind) for kind in posted]
-    for shared, kind in zip(entries.outline.shared, entries, strict=True):
-        assert kind[: len(shared)] == shared
+    assert entries == posted
+    for kind, shared, own in zip(entries, entries.outline.shared, entries.own, strict=True):
+        assert set(kind) == {*shared, *own}
+        assert len(kind) == len(shared) + len(own)
     assert loaded.validator.check(stored) == ()
 
 
