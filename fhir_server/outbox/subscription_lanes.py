@@ -58,13 +58,23 @@ class Lanes:
         else:
             self._lanes.pop(name, None)
         if not pause:
-            self._silent.pop(endpoint, None)
-            self._failing.pop(endpoint, None)
+            self.succeed(endpoint)
 
     def silence(self, endpoint: str, now: float) -> None:
         """`endpoint` gave no answer: leave it alone, longer each time."""
         failures = self._silent.get(endpoint, (0, 0.0))[0] + 1
         self._silent[endpoint] = (failures, now + _wait(failures))
+
+    def succeed(self, endpoint: str) -> None:
+        """`endpoint` took something: its failures were not in a row."""
+        self._silent.pop(endpoint, None)
+        self._failing.pop(endpoint, None)
+
+    def next_end(self, now: float) -> float | None:
+        """The seconds until the first that is left alone may be sent to; None without one."""
+        ends = [lane.paused_until for lane in self._lanes.values() if not lane.is_busy]
+        ends += [until for _, until in self._silent.values()]
+        return min((end - now for end in ends if end > now), default=None)
 
     def fail(self, endpoint: str, now: float, retry_after: float | None) -> None:
         """`endpoint` answered that it cannot; `retry_after` are the seconds it asks for."""
@@ -83,4 +93,4 @@ class Lanes:
 
 
 def _wait(failures: int) -> float:
-    return min(0.25 * 2.0 ** min(failures, 10), 30.0)
+    return min(0.05 * 2.0 ** min(failures, 10), 30.0)

@@ -30,6 +30,7 @@ _PREFIX = f"{RESOURCE_TYPE}/"
 # What a thread sends to one subscription before others have their turn.
 _STEPS = 20
 _HOUSEKEEPING = 1.0
+_SHORTEST = 0.02
 
 
 class SubscriptionSenders:
@@ -85,6 +86,11 @@ class SubscriptionSenders:
         with self._lock:
             self._lanes.fail(endpoint, time.monotonic(), retry_after)
 
+    def well(self, endpoint: str) -> None:
+        """An endpoint took something. From any thread."""
+        with self._lock:
+            self._lanes.succeed(endpoint)
+
     def _dispatch(self) -> None:
         while not self._stopping.is_set():
             self._woken.clear()
@@ -100,7 +106,9 @@ class SubscriptionSenders:
                 _log.error("dispatching failed", extra={"error": type(error).__qualname__})
                 self._stopping.wait(self._pace.receiver.base * (1 + self._chance()))
                 continue
-            self._woken.wait(self._pace.poll)
+            with self._lock:
+                left = self._lanes.next_end(time.monotonic())
+            self._woken.wait(min(self._pace.poll, max(_SHORTEST, left or self._pace.poll)))
         for _ in self.threads:
             self._jobs.put(None)
 

@@ -25,7 +25,7 @@ class Surroundings(NamedTuple):
     """What the sinks of all subscriptions share.
 
     `unreachable` is told of silent endpoints, `failing` of those that answer a failure, with
-    the seconds they ask for.
+    the seconds they ask for, `well` of those that took something.
     """
 
     outbox: Outbox
@@ -34,6 +34,7 @@ class Surroundings(NamedTuple):
     base_url: str
     unreachable: Callable[[str], None]
     failing: Callable[[str, float | None], None]
+    well: Callable[[str], None]
 
 
 def standing(shared: Surroundings, subscription: Subscription, total: int) -> Standing:
@@ -104,6 +105,7 @@ class EventSink:
             self._failed(str(error))
             raise
         self._failures = 0
+        shared.well(subscription.channel.endpoint)
         if state.status is Status.ERROR:
             subscription_status.report_recovery(shared.outbox, self._key)
         return receipt

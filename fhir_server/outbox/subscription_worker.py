@@ -18,7 +18,8 @@ from fhir_server.outbox.subscription_senders import SubscriptionSenders
 from fhir_server.outbox.subscription_sink import Surroundings
 from fhir_server.store.protocol import Outbox, Routed
 
-PACE = Pace(lease=10.0, delivery=Backoff(base=1.0, cap=60.0))
+# One failure among many successes costs little; what fails each time is soon left alone.
+PACE = Pace(receiver=Backoff(base=0.05, cap=30.0), lease=10.0, delivery=Backoff(base=1.0, cap=60.0))
 
 
 class Subscriptions:
@@ -79,6 +80,7 @@ class Subscriptions:
             self._base_url,
             self._unreachable,
             self._failing,
+            self._well,
         )
         self._senders = SubscriptionSenders(
             shared,
@@ -108,6 +110,10 @@ class Subscriptions:
     def _failing(self, endpoint: str, retry_after: float | None) -> None:
         if self._senders is not None:
             self._senders.failing(endpoint, retry_after)
+
+    def _well(self, endpoint: str) -> None:
+        if self._senders is not None:
+            self._senders.well(endpoint)
 
     def _unreachable(self, endpoint: str) -> None:
         if self._senders is not None:

@@ -1,5 +1,6 @@
 """Lanes: a dead or slow endpoint delays nobody else."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,7 +38,7 @@ def test_a_silent_endpoint_is_asked_by_one_for_all():
     lanes.take("a", "dead", 0)
     lanes.silence("dead", 0)
     lanes.give_back("a", "dead", 0, pause=0.1, took=0.1)
-    assert not lanes.take("b", "dead", 0.1)
+    assert not lanes.take("b", "dead", 0.09)
     assert lanes.take("c", "well", 0.1)
     assert lanes.take("b", "dead", 2)
     assert not lanes.take("a", "dead", 2)
@@ -70,8 +71,8 @@ def test_an_endpoint_that_fails_whoever_asks_is_left_alone_as_a_whole():
         assert lanes.take(f"s{number}", "e", 0.0)
         lanes.fail("e", 0.0, None)
         lanes.give_back(f"s{number}", "e", 0.0, pause=0.1, took=0.1)
-    assert not lanes.take("another", "e", 0.1)
-    assert lanes.take("elsewhere", "other", 0.1)
+    assert not lanes.take("another", "e", 0.04)
+    assert lanes.take("elsewhere", "other", 0.04)
     # One of them finds out for all whether it is well again.
     assert lanes.take("another", "e", 60.0)
     assert not lanes.take("s1", "e", 60.0)
@@ -96,3 +97,15 @@ def test_the_seconds_that_an_endpoint_asks_for_count_for_all_its_subscriptions()
     lanes.give_back("a", "e", 0.0, pause=0.1, took=0.1)
     assert not lanes.take("b", "e", 119.0)
     assert lanes.take("b", "e", 121.0)
+
+
+def test_failures_between_successes_are_not_in_a_row():
+    lanes = Lanes(8)
+    for number in range(20):
+        now = float(number)
+        assert lanes.take("s", "e", now)
+        lanes.succeed("e")
+        lanes.silence("e", now)
+        lanes.give_back("s", "e", now, pause=0.1, took=0.1)
+        assert lanes.next_end(now) == pytest.approx(0.1)
+    assert lanes.next_end(100.0) is None
