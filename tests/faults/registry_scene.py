@@ -8,11 +8,16 @@ import subprocess
 import sys
 import time
 from functools import cached_property
+from pathlib import Path
 
 import requests
 
+from fhir_server.app import open_components
+from fhir_server.settings import Settings
+from fhir_server.store.protocol import DeliveryState
 from tests.faults.kit import Server, free_port, wait_until
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SNILS = "https://fhir.ru/ig/core/systems/snils"
 DOCTOR_SNILS = "17400354229"
 CODE = "https://pmp.example/fhir/CodeSystem/task|document-registration"
@@ -81,17 +86,22 @@ class Scene:
         self.children.append(self.registry)
         wait_until(lambda: self._answers(f"{self.registry_url}/documents"), 20)
 
-    def start_server(self):
+    def start_server(self, *options):
         with self.server.log.open("ab") as log:
             self.server.process = self.server.run(
-                "serve", "--port", self.server.port, stdout=log, stderr=log
+                "serve", "--port", self.server.port, *options, stdout=log, stderr=log
             )
         self.children.append(self.server.process)
         wait_until(self.server.is_ready, 30)
 
     def start_worker(self):
-        with self.server.log.open("ab") as log:
-            worker = self.server.run("deliver", stdout=log, stderr=log)
+        """One with short leases, so that what a killed one held is soon taken over."""
+        environment = {**os.environ, **self.server.settings, "FHIR_SERVER_STORE": self.server.store}
+        worker = subprocess.Popen(
+            [sys.executable, "tests/faults/delivery_worker.py"],
+            cwd=REPOSITORY,
+            env={**environment, "PYTHONPATH": str(REPOSITORY)},
+        )
         self.children.append(worker)
         return worker
 
@@ -150,10 +160,20 @@ class Scene:
         self.put(plan(name, status))
 
     @cached_property
-    def file(self):
-        return lambda uid: (
-            requests.get(f"{self.registry_url}/documents/{uid}/file", timeout=5).content
-        )
+    def components(self):
+        return open_components(Settings(store=self.server.store))
+
+    def parked(self, word):
+        """Parked deliveries whose reason has the word in it."""
+        found = self.components.store.outbox.list(None, (DeliveryState.PARKED,), 1_000, 0)
+        return [delivery for delivery in found if word in delivery.reason]
+
+    def retry(self, delivery):
+        assert self.components.store.outbox.retry([delivery.delivery_id]) == 1
+
+    def file(self, uid):
+        url = f"{self.registry_url}/documents/{uid}/file"
+        return requests.get(url, timeout=5).content
 
     def binary(self, uid, part):
         url = f"{self.server.url}/fhir/Binary/{uid}.{part}"
