@@ -107,7 +107,8 @@ def note_silence(tx: Transaction, key: ResourceKey, since: datetime) -> None:
     task = task_at(tx, key)
     if task is None or registration.state_of(task) not in UNDER_WAY:
         return
-    if datetime.fromisoformat(task["lastModified"]) <= since:
+    modified = registration.modified_of(task)
+    if modified is None or modified <= since:
         reason = ("NO_RESPONSE", "")
         put(tx, key, registration.moved(task, State.NO_RESPONSE, tx.now, reason=reason))
 

@@ -131,6 +131,24 @@ def period_of(task: Resource) -> tuple[date, date | None]:
     return date.fromisoformat(period.get("start", "")), date.fromisoformat(end) if end else None
 
 
+def due_of(task: Resource) -> datetime | None:
+    """When it is to be looked at again; None if somebody altered it."""
+    return _instant((task.get("executionPeriod") or {}).get("start"))
+
+
+def modified_of(task: Resource) -> datetime | None:
+    """When its state changed; None if somebody altered it."""
+    return _instant(task.get("lastModified"))
+
+
+def _instant(text: object) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
+
+
 def with_period(task: Resource, first: date, last: date | None) -> Resource:
     days = {"start": first.isoformat(), **({"end": last.isoformat()} if last else {})}
     inputs = [

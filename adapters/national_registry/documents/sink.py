@@ -115,12 +115,14 @@ class DocumentRegistrySink:
             return
         self._next_look = time.monotonic() + self._patience.look
         now = self._around.now()
-        for version in self._found(("status", "draft,on-hold"), ("period", _before(now))):
+        # What is due has begun: "lt" the next millisecond, for "le" asks where it ends too.
+        begun = f"lt{format_instant(now + timedelta(milliseconds=1))}"
+        for version in self._found(("status", "draft,on-hold"), ("period", begun)):
             key = version.key
             self._around.commit(lambda tx, key=key: self._queue(tx, key))  # type: ignore[misc]
         since = now - self._patience.silence
         under_way = ("business-status", f"{State.ACCEPTED},{State.FILE_REQUESTED},{State.SENT}")
-        for version in self._found(under_way, ("modified", _before(since))):
+        for version in self._found(under_way, ("modified", f"lt{format_instant(since)}")):
             self._ask_after(version, since)
 
     def close(self) -> None:
@@ -141,15 +143,21 @@ class DocumentRegistrySink:
         task = desk.task_at(tx, key)
         if task is None or task.get("status") not in ("draft", "on-hold"):
             return
-        if datetime.fromisoformat(task["executionPeriod"]["start"]) > tx.now:
+        due = registration.due_of(task)
+        if due is None or due > tx.now:
             return
         was_planned = registration.state_of(task) is State.PLANNED
         code = registration.fault_of(task)
         reason = (code, task["statusReason"].get("text", "")) if code else None
+        last, is_report = None, False
+        if was_planned:
+            try:
+                last = registration.period_of(task)[1]
+                is_report = registration.kind_of(task) is Kind.PROTOCOL
+            except ValueError:
+                _log.warning("a registration was altered", extra={"task": str(key)})
         desk.put(tx, key, registration.moved(task, State.QUEUED, tx.now, reason=reason))
-        last = registration.period_of(task)[1]
-        is_report = registration.kind_of(task) is Kind.PROTOCOL
-        if was_planned and is_report and last is not None:
+        if is_report and last is not None:
             first = last + timedelta(days=1)
             planning.plan_report(tx, registration.plan_of(task), first, self._policy)
 
@@ -274,7 +282,3 @@ class DocumentRegistrySink:
     def _resource(self, key: ResourceKey) -> Resource | None:
         version = self._around.read(key)
         return None if version is None or version.is_deletion else version.resource()
-
-
-def _before(when: datetime) -> str:
-    return f"lt{format_instant(when)}"
