@@ -20,6 +20,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from adapters.national_registry import sink as national_registry
+from adapters.national_registry.documents import settings as document_registry
+from adapters.national_registry.documents.sink import NAME as DOCUMENT_REGISTRY
 from adapters.national_registry.port import Surroundings
 from adapters.rest_hook.sink import RestHook
 from fhir_server import __version__
@@ -64,6 +66,7 @@ from fhir_server.store.upkeep import adopt_definitions, follow_definitions, keep
 
 SINKS: dict[str, Callable[[Mapping[str, Any], Surroundings], Sink]] = {
     national_registry.NAME: national_registry.from_settings,
+    DOCUMENT_REGISTRY: document_registry.from_settings,
 }
 
 
@@ -267,6 +270,10 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         app.state.settings = settings
         store.observe(metrics.count_commit)
         _tune_garbage_collection()
+        if DOCUMENT_REGISTRY in settings.adapters:
+            section = settings.adapters[DOCUMENT_REGISTRY]
+            called = document_registry.endpoint(section, store.read, store.commit)
+            app.router.routes.extend(called.routes())
         worker = components.worker() if settings.deliver else None
         if worker:
             worker.start()

@@ -26,23 +26,34 @@ class Section:
             raise self._wrong(name, "a list of texts")
         return tuple(value)
 
+    def table(self, name: str, default: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """A sub-table; `Section(name, …)` reads it."""
+        value = self._take(name, default)
+        if not isinstance(value, Mapping):
+            raise self._wrong(name, "a table")
+        return value
+
     def boolean(self, name: str, *, default: bool) -> bool:
         value = self._take(name, default)
         if not isinstance(value, bool):
             raise self._wrong(name, "true or false")
         return value
 
-    def count(self, name: str, default: int) -> int:
+    def count(self, name: str, default: int, least: int = 1) -> int:
         value = self._take(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self._wrong(name, "a number from 1")
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise self._wrong(name, f"a number from {least}")
         return value
 
     def seconds(self, name: str, default: float) -> float:
+        return self.number(name, default, DELIVERY_SECONDS, "seconds")
+
+    def number(self, name: str, default: float, most: float, unit: str) -> float:
+        """More than 0 and at most `most`."""
         value = self._take(name, default)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 < value <= DELIVERY_SECONDS:
-            raise self._wrong(name, f"seconds, more than 0 and at most {DELIVERY_SECONDS:g}")
+        if not is_number or not 0 < value <= most:
+            raise self._wrong(name, f"{unit}, more than 0 and at most {most:g}")
         return float(value)
 
     def timeouts(self) -> Timeouts:

@@ -6,7 +6,7 @@
 `GET /fhir/Observation?identifier=system|value` and `GET /counts` say what is there.
 `POST /faults {"kind": "store-then-cut", "times": 3}` makes the next three transactions fail.
 `store-then-later` answers 202 and, after `seconds`, at the status URL; `store-then-lose`
-answers 202 and then knows nothing of it.
+answers 202 and then knows nothing of it. Documents: `documents/stand_in.py`.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from adapters.national_registry.documents.stand_in import Callback, DocumentJournal, add_routes
 from adapters.national_registry.stand_in_journal import (
     Journal,
     TransactionError,
@@ -245,6 +246,11 @@ def main(
     fault: Annotated[str, typer.Option(help="KIND or KIND:TIMES, see POST /faults.")] = "none",
     host: Annotated[str, typer.Option()] = "127.0.0.1",
     log_level: Annotated[Literal["info", "warning", "error"], typer.Option()] = "warning",
+    callback: Annotated[str, typer.Option(help="Where documents are fetched and told of.")] = "",
+    callback_token: Annotated[str, typer.Option(help="What to show there.")] = "",
+    signer_ca: Annotated[
+        Path | None, typer.Option(help="Check signatures against these certificates.")
+    ] = None,
 ) -> None:
     """Run the stand-in registry until it is told to stop."""
     try:
@@ -252,10 +258,13 @@ def main(
     except ValueError:
         raise typer.BadParameter("KIND or KIND:TIMES", param_hint="--fault") from None
     opened = Journal(journal)
+    documents = DocumentJournal(journal)
+    app = create_app(opened, faults)
+    add_routes(app, documents, Callback(callback, callback_token, signer_ca))
     logging.getLogger("uvicorn.error").setLevel(log_level.upper())
     try:
         uvicorn.run(
-            create_app(opened, faults),
+            app,
             host=host,
             port=port,
             http=_CuttableProtocol,
@@ -264,6 +273,7 @@ def main(
             timeout_graceful_shutdown=1,
         )
     finally:
+        documents.close()
         opened.close()
 
 

@@ -75,7 +75,7 @@ def measure(observations: Iterable[Resource], system: str | None, code: str) -> 
         value = Decimal(quantity["value"])
         if unit is None:
             unit = own
-        values.append(value if own.is_same(unit) else _convert(value, own, unit))
+        values.append(value if own.is_same(unit) else convert(value, own, unit))
     return Measurements(tuple(values), unit, total, concept)
 
 
@@ -97,7 +97,12 @@ def _has(holder: dict[str, Any], system: str | None, code: str) -> bool:
     )
 
 
-def _convert(value: Decimal, own: MeasuredUnit, wanted: MeasuredUnit) -> Decimal:
+def convert(value: Decimal, own: MeasuredUnit, wanted: MeasuredUnit) -> Decimal:
+    """`value` in another unit, exactly.
+
+    Raises:
+        InvalidRequest: the units do not convert into each other.
+    """
     given, target = own.ucum, wanted.ucum
     if given is None or target is None or given.code != target.code:
         issue = Issue(
