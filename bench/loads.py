@@ -91,9 +91,11 @@ def newest_path(patient_id: str) -> str:
     )
 
 
-def _of_patients(path: Callable[[str], str]) -> Callable[[Scene], Iterator[bytes]]:
+def _of_patients(
+    path: Callable[[str], str], most: int = 10**9
+) -> Callable[[Scene], Iterator[bytes]]:
     def requests(scene: Scene) -> Iterator[bytes]:
-        for number in _numbers(scene.population.patients):
+        for number in _numbers(min(most, scene.population.patients)):
             yield scene.get(path(scene.names.patient(number)))
 
     return requests
@@ -184,6 +186,11 @@ NEWEST = Load(
     (_SEARCH, "Observation?patient", "Observation?code", "Observation?date"),
     bare="bytes", aim=0.5, is_right=_has_entries,
 )  # fmt: skip
+# What is asked again and again is in memory: what is left is the depth of the indexes.
+WARD = Load(
+    "search: the same, of a ward of 50", _of_patients(newest_path, 50), NEWEST.needs,
+    is_right=_has_entries,
+)  # fmt: skip
 READ = Load("read", _of_readings("Observation/{}"), ("Observation.read",), bare="kept", aim=0.7)
 
 
@@ -195,6 +202,7 @@ LOADS: tuple[Load, ...] = (
     READ,
     Load("vread", _of_readings("Observation/{}/_history/1"), ("Observation.vread",)),
     NEWEST,
+    WARD,
     Load(
         "$lastn: newest of each code",
         _of_patients(

@@ -11,7 +11,7 @@ from bench import fill, filled, process, raw_lookups, raw_mongo, raw_sqlite
 from bench.delivery import deliver
 from bench.filled import Kind, Store
 from bench.http_load import Address, UnexpectedAnswer, reason
-from bench.loads import BATCH, INGEST, LOADS, NEWEST, READ, Scene
+from bench.loads import BATCH, INGEST, LOADS, NEWEST, READ, WARD, Scene
 from bench.measure import Pace, Target, Tell, measure, measure_all, warm
 from bench.raw_sqlite import Raw
 from bench.readings import OWN_NAMES, Population
@@ -215,13 +215,14 @@ def _growth(kind: Kind, plan: Plan, tell: Tell) -> Iterator[Row]:
 
 
 def larger_against_smaller(rows: list[Row]) -> list[Row]:
-    """The rows, the search of a patient's newest at each size compared with the smallest."""
+    """The rows, the searches of a patient's newest compared with the smallest size."""
     compared = []
     for row in rows:
         alike = [
             other
             for other in rows
-            if other.store == row.store and other.load == NEWEST.name and other.connections == 1
+            if (other.store, other.load, other.connections) == (row.store, row.load, 1)
+            and other.load in (NEWEST.name, WARD.name)
         ]
         smallest = min(alike, key=lambda other: other.readings, default=None)
         if smallest and row in alike and row.readings > smallest.readings:
