@@ -78,6 +78,9 @@ class _Search:
             number = self._criteria.clauses.parameter(query.resource_type, date)
             if number is not None:
                 return [((start,), seq) for start, seq in self._walker().by_date(number, date)]
+        text = self._text_order()
+        if text is not None:
+            return [((value,), seq) for value, seq in self._walker().by_text(text)]
         return self._sorted(drive)
 
     def total(self) -> int:
@@ -113,6 +116,16 @@ class _Search:
         if parameter.type is not SearchType.DATE or parameter.code == "_lastUpdated":
             return None
         return parameter.sources[0].code if len(parameter.sources) == 1 else None
+
+    def _text_order(self) -> int | None:
+        """The parameter whose texts are the only order asked for."""
+        if len(self._query.sort) != 1:
+            return None
+        parameter = self._query.sort[0].parameter
+        if parameter.type is not SearchType.STRING or len(parameter.sources) != 1:
+            return None
+        code = parameter.sources[0].code
+        return self._criteria.clauses.parameter(self._query.resource_type, code)
 
     def _by_sequence(self) -> list[Place]:
         """In commit order, from rows that have it; so many that a sort would read for long."""
