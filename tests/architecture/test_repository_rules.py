@@ -65,6 +65,16 @@ def test_the_lock_names_no_host_and_pins_by_hash() -> None:
         assert "--hash=sha256:" in text
 
 
+def test_the_tests_of_a_clause_are_there() -> None:
+    named = re.findall(r"`(rest|store)_([a-z0-9_]+)`", (ROOT / "docs/conformance.md").read_text())
+    folders = {"rest": "conformance", "store": "contract"}
+    paths = {f"tests/{folders[kind]}/test_{kind}_{name}.py" for kind, name in named}
+    assert {path for path in paths if not (ROOT / path).is_file()} == {
+        "tests/conformance/test_rest_x.py",
+        "tests/contract/test_store_x.py",
+    }
+
+
 def test_every_decision_is_in_the_index() -> None:
     folder = ROOT / "docs/adr"
     index = (folder / "README.md").read_text("utf-8")

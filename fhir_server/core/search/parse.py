@@ -269,6 +269,8 @@ class _Reading:
     def result(
         self, applied: tuple[tuple[str, str], ...], ignored: tuple[Issue, ...]
     ) -> ParsedSearch:
+        if self._summary == "text" and self._includes:
+            raise InvalidSearch("_summary=text cannot be combined with _include or _revinclude")
         is_count = self._summary == "count" or self._count == 0
         query = Query(
             self._resource_type,

@@ -10,7 +10,7 @@ from fhir_server.core.search.parameter import SearchType, Source
 from fhir_server.core.search.query import Cursor, Query, SortKey, Total
 from fhir_server.errors import Gone
 from fhir_server.store import page_ends
-from fhir_server.store.mongo import date_walk, keys, reads, timeline
+from fhir_server.store.mongo import date_walk, keys, reads, text_walk, timeline
 from fhir_server.store.mongo.criteria import Scope, matching
 from fhir_server.store.mongo.rows import VERSION_FIELDS, to_plain, to_version
 from fhir_server.store.mongo.steps import Aggregate, Document, Filter, Find, Steps
@@ -80,6 +80,12 @@ def _find(query: Query, filter_: Filter) -> Steps[list[Document]]:
         return (yield from _find_in_order(query, filter_, direction))
     if date_walk.is_possible(query) and (yield from date_walk.has_many(filter_)):
         return (yield from date_walk.find(query, filter_))
+    if text_walk.is_possible(query) and (yield from date_walk.has_many(filter_)):
+        narrowed = yield from text_walk.narrowed(query, filter_)
+        if narrowed is not None:
+            found = yield from _find_sorted(query, narrowed)
+            if len(found) > query.count:
+                return found
     return (yield from _find_sorted(query, filter_))
 
 

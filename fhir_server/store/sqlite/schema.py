@@ -9,10 +9,7 @@ from fhir_server.errors import Unsupported
 # Bytes "FHIR": tells our files from any other program's.
 APPLICATION_ID = 0x46484952
 
-_STEPS = ("schema.sql", "delivery_count.sql")
-
-
-_STEPS = ("schema.sql", "schema_2.sql")
+_STEPS = ("schema.sql", "kept_search.sql", "delivery_count.sql")
 
 
 def migrations() -> tuple[str, ...]:

@@ -118,7 +118,7 @@ class _Search:
         timeline = self._timeline
         if date is not None and timeline is not None and timeline.date == date:
             rows = self._walker().by_timeline(timeline)
-            return Places(_by_date(rows), rows if timeline.is_of_one else None)
+            return Places(_by_value(rows), rows if timeline.is_of_one else None)
         drive, count = self._best()
         if count < self._sort_limit:
             return self._sorted(drive)
@@ -127,7 +127,10 @@ class _Search:
         if date is not None:
             number = self._criteria.clauses.parameter(query.resource_type, date)
             if number is not None:
-                return Places(_by_date(self._walker().by_date(number, date)))
+                return Places(_by_value(self._walker().by_date(number, date)))
+        text = self._text_order()
+        if text is not None:
+            return Places(_by_value(self._walker().by_text(text)))
         return self._sorted(drive)
 
     def total(self) -> int:
@@ -163,6 +166,16 @@ class _Search:
         if parameter.type is not SearchType.DATE or parameter.code == "_lastUpdated":
             return None
         return parameter.sources[0].code if len(parameter.sources) == 1 else None
+
+    def _text_order(self) -> int | None:
+        """The parameter whose texts are the only order asked for."""
+        if len(self._query.sort) != 1:
+            return None
+        parameter = self._query.sort[0].parameter
+        if parameter.type is not SearchType.STRING or len(parameter.sources) != 1:
+            return None
+        code = parameter.sources[0].code
+        return self._criteria.clauses.parameter(self._query.resource_type, code)
 
     def _by_sequence(self) -> Places:
         """In commit order, from rows that have it; so many that a sort would read for long."""
@@ -231,6 +244,6 @@ class _Search:
         )
 
 
-def _by_date(rows: Sequence[Row]) -> list[Cursor]:
+def _by_value(rows: Sequence[Row]) -> list[Cursor]:
     # As calling `Cursor`, in a third of the time: a page has many.
     return [_new(Cursor, ((row[0],), row[1])) for row in rows]

@@ -163,10 +163,47 @@ class Walker:
 
         return self._in_turn(dated, None if dates else undated)
 
+    def by_text(self, parameter: int) -> list[Row]:
+        """A page of all of the type by one string parameter; what has none comes last."""
+        # Of several texts the first in the order says where a resource stands. The plus signs
+        # keep SQLite from looking for another by value, through half of the index.
+        nearer = ">" if self._place == LAST else "<"
+
+        def named() -> list[Row]:
+            return self._merge(
+                [
+                    self._rows(
+                        sql(
+                            "SELECT d.folded, d.seq FROM string_entry d "
+                            "INDEXED BY string_by_value CROSS JOIN version v ON v.seq = d.seq "
+                            "WHERE d.parameter = %s AND %s AND %s AND NOT EXISTS "
+                            "(SELECT 1 FROM string_entry e WHERE e.seq = d.seq "
+                            f"AND +e.parameter = d.parameter AND +e.folded {nearer} d.folded) "
+                            "AND %s GROUP BY d.folded, d.seq "
+                            f"ORDER BY d.folded {self._direction}, d.seq {self._direction}",
+                            parameter,
+                            self._beyond_value("d.folded"),
+                            self._criteria.visible("v"),
+                            self._criteria.tests(self._asked, None, "v"),
+                        )
+                    )
+                ]
+            )
+
+        def unnamed(last: int | None) -> list[Row]:
+            has_none = sql(
+                "NOT EXISTS (SELECT 1 FROM string_entry i "
+                "WHERE i.seq = v.seq AND +i.parameter = %s)",
+                parameter,
+            )
+            return self._all_of_type(last, has_none)
+
+        return self._in_turn(named, unnamed)
+
     def _in_turn(
         self, dated: Callable[[], list[Row]], undated: Callable[[int | None], list[Row]] | None
     ) -> list[Row]:
-        """Rows with a date, then those without; on the way back the other way round."""
+        """Rows with a value, then those without; on the way back the other way round."""
         start = self._start
         among_undated = start is not None and start.values == (None,)
         last = start.sequence if start is not None and among_undated else None
@@ -201,7 +238,7 @@ class Walker:
                 f"ORDER BY d.start {self._direction}, d.seq {self._direction}",
                 of_rows,
                 condition,
-                self._beyond_date(),
+                self._beyond_value("d.start"),
                 criteria.visible("v"),
                 criteria.tests(self._asked, Drive((), answered), "v"),
             )
@@ -259,14 +296,15 @@ class Walker:
             return Sql("1")
         return between(column, *((None, last) if self._is_descending else (last + 1, None)))
 
-    def _beyond_date(self) -> Sql:
+    def _beyond_value(self, column: str) -> Sql:
         if self._start is None or self._start.values == (None,):
             return Sql("1")
         start = self._start.values[0]
-        assert isinstance(start, int)
+        assert start is not None
         operator = "<" if self._is_descending else ">"
-        return sql(f"(d.start, d.seq) {operator} (%s, %s)", start, self._start.sequence)
+        return sql(f"({column}, d.seq) {operator} (%s, %s)", start, self._start.sequence)
 
 
-def _place(row: Row) -> tuple[int, int]:
+def _place(row: Row) -> tuple[Any, int]:
+    # The values of one page are of one kind.
     return row[0] or 0, row[1]

@@ -233,6 +233,12 @@ def test_a_page_is_never_over_its_limit(read: Read) -> None:
     assert read("Patient", page=10).query.count == 10
 
 
+@pytest.mark.parametrize("include", ["_include", "_revinclude"])
+def test_a_summary_of_text_has_no_includes(read: Read, include: str) -> None:
+    with pytest.raises(InvalidSearch, match="_summary=text"):
+        read("Observation", ("_summary", "text"), (include, "Observation:subject"))
+
+
 @pytest.mark.parametrize("param", [("_summary", "count"), ("_count", "0")])
 def test_a_count_counts_and_fetches_nothing(read: Read, param: tuple[str, str]) -> None:
     found = read("Patient", param, ("_include", "Patient:organization"))

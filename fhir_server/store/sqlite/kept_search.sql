@@ -1,4 +1,4 @@
--- Version 2 of the store's file.
+-- A step of the store's file: long searches are kept, strings are read in their order.
 
 -- Searches that are too long for a page link, sealed. `kept_at` is when a page was asked
 -- for last, in milliseconds since 1970.
