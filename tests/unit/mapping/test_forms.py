@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_server import definitions
@@ -103,6 +103,7 @@ moments = st.tuples(st.integers(0, 9**15), offsets).map(
 ids = st.from_regex(r"[A-Za-z0-9\-.]{1,64}", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_form_says_what_stage_two_and_the_index_say(
     data: st.DataObject, indexer: Indexer, loaded: Any

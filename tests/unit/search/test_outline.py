@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_server.core import resource_json
@@ -68,6 +68,7 @@ def check(
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(texts, texts, texts, st.decimals(-99, 99, places=2)), min_size=1))
 def test_whatever_fills_the_gaps_is_indexed_as_if_it_were_posted(
     indexer: Indexer, fillings: list[tuple[str, str, str, Decimal]]
