@@ -26,8 +26,10 @@ def may_be_topic(body: bytes) -> bool:
 
 def is_topic(resource: Resource) -> bool:
     """Whether it says that it is one."""
+    if resource.get("resourceType") != RESOURCE_TYPE:
+        return False
     codings = (resource.get("code") or {}).get("coding") or ()
-    return resource.get("resourceType") == RESOURCE_TYPE and any(
+    return any(
         coding.get("code") == CODE and coding.get("system") == CODE_SYSTEM for coding in codings
     )
 

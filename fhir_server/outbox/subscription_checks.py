@@ -44,7 +44,7 @@ class SubscriptionChecks:
         """All faults; of a Subscription, or a topic, also what cannot be done for it."""
         issues = self._validator.check(resource)
         is_broken = any(issue.severity in ("error", "fatal") for issue in issues)
-        if is_topic(resource) and not is_broken:
+        if not is_broken and is_topic(resource):
             key = ResourceKey("Basic", resource.get("id", ""))
             return (*issues, *self._reader.check_topic(key, resource, self._now()))
         if resource.get("resourceType") != RESOURCE_TYPE or is_broken:

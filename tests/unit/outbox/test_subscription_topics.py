@@ -131,6 +131,22 @@ def test_a_shipped_topic_cannot_be_written_over(scene):
     assert scene.routed(scene.book()) == []
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"extension": "x"},
+        {"extension": [{}]},
+        {"extension": [{"url": CROSS + "resourceTrigger", "valueString": "x"}]},
+    ],
+)
+def test_what_was_stored_without_validation_stops_nobody(scene, broken):
+    scene.put({**topic("gender=female", "broken"), **broken})
+    scene.put(topic("gender=female"))
+    scene.put(subscription())
+    scene.put(patient("a", "female"))
+    assert scene.routed(scene.book()) == ["a"]
+
+
 def test_one_whose_topic_is_gone_is_named_as_broken(scene):
     book = scene.book()
     scene.put(topic("gender=female"))

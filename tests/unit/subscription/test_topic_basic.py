@@ -114,6 +114,8 @@ def test_only_what_says_so_is_a_topic():
     assert not is_topic({**basic(), "code": {"text": "SubscriptionTopic"}})
     assert not is_topic({**basic(), "code": None})
     assert not is_topic({**basic(), "resourceType": "Patient"})
+    # Where others have a code of another shape.
+    assert not is_topic({"resourceType": "SearchParameter", "code": "SubscriptionTopic"})
 
 
 @pytest.mark.parametrize(
