@@ -17,6 +17,7 @@ from bench.readings import Population
 from bench.result import Row, Skipped
 
 _ROOT = Path(__file__).parent.parent
+_STORES = ("sqlite", "mongo")
 _RESULTS = Path(__file__).parent / "results"
 
 
@@ -38,7 +39,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--url", help="another FHIR server's base, http://host/fhir")
     parser.add_argument("--header", action="append", default=[], help="sent along to --url")
     parser.add_argument("--only", type=_words, default=(), help="loads with these words, by commas")
-    parser.add_argument("--stores", type=_words, default=("sqlite", "mongo"))
+    parser.add_argument("--stores", type=_words, default=_STORES)
     parser.add_argument("--sizes", type=_numbers, help="readings in the store, by commas")
     parser.add_argument("--connections", type=_numbers, help="at once, by commas")
     parser.add_argument("--seconds", type=float, help="for each load")
@@ -49,7 +50,10 @@ def _arguments() -> argparse.Namespace:
         "--cache", type=Path, default=_ROOT / "data" / "bench", help="filled stores"
     )
     parser.add_argument("--output", type=Path, help="file for the figures")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.stores) - set(_STORES):
+        parser.error(f"no store is called {', '.join(sorted(unknown))}")
+    return arguments
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:

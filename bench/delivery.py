@@ -21,7 +21,7 @@ from fhir_server.core import resource_json
 NEEDS = ("Subscription.create", "Subscription.read", "Observation.create")
 
 _PATIENCE = 120.0
-_EACH = 100
+_EACH = 50
 _PAUSE = 0.03
 
 

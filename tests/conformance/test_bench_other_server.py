@@ -22,7 +22,7 @@ def test_another_server_gets_every_load_that_it_declares(tmp_path):
     with process.fhir_server(f"sqlite:///{tmp_path}/fhir.db", is_delivering=True) as server:
         command = [
             *(sys.executable, "-m", "bench", "--url", f"{server.url}/fhir"),
-            *("--sizes", "3000", "--seconds", "0.05", "--connections", "2", "--burst", "20"),
+            *("--sizes", "3000", "--seconds", "0.05", "--connections", "1", "--burst", "20"),
             *("--output", output),
         ]
         ended = bench(command, timeout=200)
