@@ -180,12 +180,12 @@ def nested(depth):
     ids=["many", "copies", "doubling", "deep", "deeper", "deepening"],
 )
 def test_a_patch_that_costs_too_much_is_refused_quickly(operations):
-    started = time.perf_counter()
+    started = time.process_time()
 
     with pytest.raises(TooCostly):
         json_patch.apply(PATIENT, operations)
 
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_applying_twice_gives_the_same():

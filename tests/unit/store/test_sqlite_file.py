@@ -95,6 +95,24 @@ def test_an_upgrade_counts_the_deliveries_that_are_there(path):
     connection.close()
 
 
+def test_a_file_of_the_first_schema_is_brought_up_to_date(path, open_driver, monkeypatch):
+    families = ["b", "a", "c"]
+    people = [
+        {"resourceType": "Patient", "id": name, "name": [{"family": name}]} for name in families
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "_STEPS", schema._STEPS[:1])
+        older = open_driver()
+        older.write(*people)
+        older.run(older.store.close())
+    driver = open_driver(sort_limit=0)
+    assert driver.ids("Patient?_sort=family") == ["a", "b", "c"]
+    assert driver.ids("Patient?_sort=-family&_count=2") == ["c", "b"]
+    driver.run(driver.store.keep("name", "sealed"))
+    assert driver.run(driver.store.kept("name")) == "sealed"
+    assert driver.store.check().faults == ()
+
+
 def test_a_failed_step_of_an_upgrade_leaves_nothing(path, monkeypatch):
     steps = (*schema.migrations(), "CREATE TABLE half (x); CREATE TABLE half (x);")
     connection = sqlite3.connect(path, isolation_level=None)

@@ -102,6 +102,14 @@ def test_a_trigger_is_of_its_interactions(reader, change):
     assert not trigger.is_pulled(change("final", None), nothing)
 
 
+def test_what_an_update_creates_is_a_creation(reader, change):
+    made = change(None, "final")
+    version = made.version._replace(interaction="update-create")
+    made = Change(version, made.current._replace(version=version), None)
+    assert topic(reader, interactions=["create"]).is_pulled(made, nothing)
+    assert not topic(reader, interactions=["update"]).is_pulled(made, nothing)
+
+
 @pytest.mark.parametrize(
     ("broken", "named"),
     [
