@@ -10,23 +10,14 @@ from fhir_server.core.form import Filled
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.store.checking import Checkable
 from fhir_server.store.protocol import Archive, Definable, Extend, Outbox, Store
 from fhir_server.store.sqlite.store import SqliteStore
 
 _MEMORY = ":memory:"
 
 
-class Findings(Protocol):
-    """What a check has looked at, by kind, and what is wrong; no resource's content."""
-
-    @property
-    def counts(self) -> dict[str, int]: ...
-
-    @property
-    def faults(self) -> tuple[str, ...]: ...
-
-
-class OpenStore(Store, Archive, Definable, Protocol):
+class OpenStore(Store, Archive, Definable, Checkable, Protocol):
     """A store with its outbox, and what keeps it in order."""
 
     @property
@@ -37,10 +28,6 @@ class OpenStore(Store, Archive, Definable, Protocol):
 
         The versions stay, for reads and history. A page link from before then has expired.
         """
-        ...
-
-    def check(self) -> Findings:
-        """Whether versions, index entries and outbox agree; blocks, and reads everything."""
         ...
 
 

@@ -192,3 +192,19 @@ def test_changes_in_a_transaction_are_of_the_types_asked_for(driver, write):
     assert newest == 4
     assert [(v.sequence, v.key.resource_id) for v in found] == [(3, "d2"), (4, "d3")]
     assert all(isinstance(version, Version) for version in found)
+
+
+def test_a_check_in_parts_finds_what_a_check_of_all_does(driver):
+    for number in range(3):
+        driver.write(*({"resourceType": "Patient", "id": f"p{n}"} for n in range(number, 4)))
+    driver.delete(ResourceKey("Patient", "p0"))
+    told = []
+    whole = driver.store.check(told.append)
+    assert sum(told) == whole.counts["versions"] == 10
+    parts = [driver.store.check_bodies(*part, told.append) for part in ((1, 4), (5, 9), (10, 10))]
+    assert sum(told) == 20
+    # What was written since the parts were looked at is no fault of theirs.
+    driver.write({"resourceType": "Patient", "id": "later"})
+    found = driver.store.check(told.append, parts)
+    assert found.faults == whole.faults == ()
+    assert found.counts["versions"] == 11

@@ -3,7 +3,7 @@
 Faults name keys and sequences, never what a resource says.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -12,11 +12,14 @@ from pymongo.synchronous.database import Database
 from fhir_server.core import resource_json
 from fhir_server.core.version import Version, format_instant
 from fhir_server.errors import FhirError
+from fhir_server.store.checking import Checked, Report
 from fhir_server.store.mongo import owners, positions
 from fhir_server.store.mongo.indexes import Indexes
 from fhir_server.store.mongo.rows import CURRENT, INDEX_FIELDS, MILESTONE, RowBuilder, to_version
 from fhir_server.store.mongo.steps import Document
 from fhir_server.store.protocol import DeliveryState
+
+_BATCH = 500
 
 
 class Check(NamedTuple):
@@ -26,17 +29,45 @@ class Check(NamedTuple):
     faults: tuple[str, ...]
 
 
-def check(database: Database[Document], indexes: Indexes, rows: RowBuilder) -> Check:
+def check(
+    database: Database[Document],
+    indexes: Indexes,
+    rows: RowBuilder,
+    report: Report,
+    bodies: Sequence[Checked] | None,
+) -> Check:
     """Look at everything; the store may be in use, what is written meanwhile is left out."""
     state = {found["_id"]: found for found in database["state"].find()}
     newest: int = state["commits"]["sequence"]
     counts = {"versions": newest, "resources": 0, "current": 0}
     faults = [
         *_check_order(database, state["commits"]),
-        *_check_resources(database, indexes, rows, newest, counts),
-        *_check_outbox(database, state, counts),
+        *_check_resources(database, indexes, newest, counts),
     ]
+    if bodies is None:
+        bodies = [check_bodies(database, rows, 1, newest, report)]
+    faults += (fault for part in bodies for fault in part.faults)
+    faults += _check_outbox(database, state, counts)
     return Check(counts, tuple(faults))
+
+
+def check_bodies(
+    database: Database[Document], rows: RowBuilder, first: int, last: int, report: Report
+) -> Checked:
+    """Bodies say which version they are, and the index entries are those that they give."""
+    faults: list[str] = []
+    looked_at = 0
+    part = database["versions"].find({"_id": {"$gte": first, "$lte": last}}, hint="_id_")
+    for found in part.sort("_id", 1):
+        version = to_version(found)
+        place = f"{version.key} version {version.version_id}"
+        faults += (f"{place} {fault}" for fault in _check_version(version, found, rows))
+        looked_at += 1
+        if looked_at == _BATCH:
+            report(looked_at)
+            looked_at = 0
+    report(looked_at)
+    return Checked(tuple(faults), last)
 
 
 def _check_order(database: Database[Document], commits: Document) -> Iterator[str]:
@@ -59,30 +90,29 @@ def _check_order(database: Database[Document], commits: Document) -> Iterator[st
 
 
 def _check_resources(
-    database: Database[Document],
-    indexes: Indexes,
-    rows: RowBuilder,
-    newest: int,
-    counts: dict[str, int],
+    database: Database[Document], indexes: Indexes, newest: int, counts: dict[str, int]
 ) -> Iterator[str]:
+    """Each resource's versions follow each other."""
+    fields = {"y": 1, "k": 1, "v": 1, "s": 1, "i": 1}
     by_key = [("y", 1), ("k", 1), ("v", 1)]
-    every = database["versions"].find({"_id": {"$lte": newest}}).sort(by_key)
+    every = database["versions"].find({"_id": {"$lte": newest}}, fields).sort(by_key)
     every = every.hint(indexes.required("versions", "resource"))
-    for _, versions in groupby(every, key=lambda found: (found["y"], found["k"])):
+    for (resource_type, resource_id), found in groupby(
+        every, key=lambda each: (each["y"], each["k"])
+    ):
+        name = f"{resource_type}/{resource_id}"
         counts["resources"] += 1
         before: Document | None = None
-        for found in versions:
-            version = to_version(found)
-            place = f"{version.key} version {version.version_id}"
-            if version.version_id != (before["v"] + 1 if before else 1):
-                yield f"{place} does not follow the version before"
-            if before is not None and before["s"] != found["_id"]:
-                yield f"{place} is not what the version before says superseded it"
-            for fault in _check_version(version, found, rows):
-                yield f"{place} {fault}"
-            before = found
+        for each in found:
+            if each["v"] != (before["v"] + 1 if before else 1):
+                yield f"{name} version {each['v']} does not follow the version before"
+            if before is not None and before["s"] != each["_id"]:
+                yield (
+                    f"{name} version {each['v']} is not what the version before says superseded it"
+                )
+            before = each
         if before is not None and before["s"] <= newest:
-            yield f"{before['y']}/{before['k']} has no current version"
+            yield f"{name} has no current version"
         if before is not None and before["i"] != "d":
             counts["current"] += 1
 

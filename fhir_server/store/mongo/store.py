@@ -21,8 +21,9 @@ from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import StoreUnavailable
+from fhir_server.store.checking import Checked, Report
 from fhir_server.store.mongo import blocking, definitions, documents, reads, restore
-from fhir_server.store.mongo.check import Check, check
+from fhir_server.store.mongo.check import Check, check, check_bodies
 from fhir_server.store.mongo.committer import Committer, GroupLimits
 from fhir_server.store.mongo.definitions import Definitions
 from fhir_server.store.mongo.explain import explain
@@ -161,12 +162,22 @@ class MongoStore:
                 )
             )
 
-    def check(self) -> Check:
-        """What `check-store` says; blocks while it looks at everything."""
+    def check_bodies(self, first: int, last: int, report: Report = lambda _: None) -> Checked:
+        """Whether bodies and index entries agree, of these sequences; blocks."""
         with translated():
             database = self._connection.database
             self._definitions.learn(definitions.read(database))
-            return check(database, self._connection.indexes, self._definitions.rows)
+            return check_bodies(database, self._definitions.rows, first, last, report)
+
+    def check(
+        self, report: Report = lambda _: None, bodies: Sequence[Checked] | None = None
+    ) -> Check:
+        """Whether versions, index entries and outbox agree; blocks, and reads everything."""
+        with translated():
+            database = self._connection.database
+            self._definitions.learn(definitions.read(database))
+            rows = self._definitions.rows
+            return check(database, self._connection.indexes, rows, report, bodies)
 
     async def close(self) -> None:
         if self._is_closed:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from fhir_server.core.version import Version, format_instant
 from fhir_server.errors import FhirError
+from fhir_server.store.checking import Checked, Report
 from fhir_server.store.sqlite import ledger, versions
 from fhir_server.store.sqlite.layout import (
     COLUMNS,
@@ -50,17 +51,41 @@ class _Finder(Interner):
         return found
 
 
-def check(connection: sqlite3.Connection, indexer: Indexer) -> Check:
-    """Look at everything, on the snapshot of the connection's transaction."""
+def check(
+    connection: sqlite3.Connection,
+    indexer: Indexer,
+    report: Report,
+    bodies: Sequence[Checked] | None,
+) -> Check:
+    """Look at everything, on the snapshot of the connection's transaction.
+
+    `bodies` is what was found of them before, on snapshots of their own.
+    """
     counts = {"versions": 0, "resources": 0, "current": 0, "index rows": 0, "deliveries": 0}
     faults = [
         *_check_file(connection),
         *_check_order(connection, counts),
         *_check_resources(connection, counts),
-        *_check_bodies(connection, indexer, counts),
-        *_check_outbox(connection, counts),
     ]
+    if bodies is None:
+        bodies = [check_bodies(connection, indexer, 1, CURRENT, report)]
+    faults += (fault for part in bodies for fault in part.faults)
+    faults += _check_entries(connection, bodies, counts)
+    faults += _check_outbox(connection, counts)
     return Check(counts, tuple(faults))
+
+
+def check_bodies(
+    connection: sqlite3.Connection, indexer: Indexer, first: int, last: int, report: Report
+) -> Checked:
+    """Bodies say which version they are, and have the index rows that they give."""
+    expected = dict.fromkeys(ENTRY_TABLES, 0)
+    faults = tuple(_check_bodies(connection, indexer, (first, last), expected, report))
+    return Checked(faults, last, expected, _moment(connection))
+
+
+def _moment(connection: sqlite3.Connection) -> tuple[int, int]:
+    return versions.meta(connection, "generation"), versions.meta(connection, "purged")
 
 
 def _check_file(connection: sqlite3.Connection) -> Iterator[str]:
@@ -112,19 +137,23 @@ def _check_resources(connection: sqlite3.Connection, counts: dict[str, int]) -> 
 
 
 def _check_bodies(
-    connection: sqlite3.Connection, indexer: Indexer, counts: dict[str, int]
+    connection: sqlite3.Connection,
+    indexer: Indexer,
+    part: tuple[int, int],
+    expected: dict[str, int],
+    report: Report,
 ) -> Iterator[str]:
-    """Bodies say which version they are, and the index rows are those that they give."""
     for (seq,) in connection.execute(
-        "SELECT b.seq FROM body b LEFT JOIN version v ON v.seq = b.seq "
-        f"WHERE v.seq IS NULL OR v.interaction = {DELETE} LIMIT {_SHOWN}"
+        "SELECT b.seq FROM body b LEFT JOIN version v ON v.seq = b.seq WHERE b.seq BETWEEN ? AND ? "
+        f"AND (v.seq IS NULL OR v.interaction = {DELETE}) LIMIT {_SHOWN}",
+        part,
     ):
         yield f"there is a body for {seq} of the commit order, and no such version"
-    generation = versions.meta(connection, "generation")
-    purged = versions.meta(connection, "purged")
-    expected = dict.fromkeys(ENTRY_TABLES, 0)
+    generation, purged = _moment(connection)
     names = _Finder(connection, Cache())
-    rows = connection.execute(f"{versions.SELECT_ALL} ORDER BY v.seq")
+    rows = connection.execute(
+        f"{versions.SELECT_ALL} WHERE v.seq BETWEEN ? AND ? ORDER BY v.seq", part
+    )
     while batch := list(islice(rows, _BATCH)):
         builder = RowBuilder(names, generation)
         for *row, superseded in batch:
@@ -148,15 +177,27 @@ def _check_bodies(
             expected[table] += len(values) // len(COLUMNS[table])
             for seq in _lacking(connection, table, values):
                 yield f"{table} lacks a row of {seq} of the commit order"
-    for table, number in expected.items():
-        found = connection.execute(
-            f"SELECT count(*) FROM {table} WHERE parameter IN "
+        report(len(batch))
+
+
+def _check_entries(
+    connection: sqlite3.Connection, bodies: Sequence[Checked], counts: dict[str, int]
+) -> Iterator[str]:
+    """There are no more index rows than the bodies give."""
+    generation, _ = _moment(connection)
+    # Of what was found at another moment, or of what came since, the numbers differ rightly.
+    is_comparable = {part.moment for part in bodies} <= {_moment(connection)}
+    until = max((part.last for part in bodies), default=0)
+    for table in ENTRY_TABLES:
+        found, known = connection.execute(
+            f"SELECT count(*), coalesce(sum(seq <= ?), 0) FROM {table} WHERE parameter IN "
             "(SELECT id FROM parameter WHERE generation = ?)",
-            (generation,),
-        ).fetchone()[0]
+            (until, generation),
+        ).fetchone()
         counts["index rows"] += found
-        if found > number:
-            yield f"{table} has {found - number} rows that no body gives"
+        number = sum(part.entries[table] for part in bodies)
+        if is_comparable and known > number:
+            yield f"{table} has {known - number} rows that no body gives"
 
 
 def _is_said(version: Version, resource: dict[str, Any]) -> bool:

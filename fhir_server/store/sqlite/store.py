@@ -23,6 +23,7 @@ from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import FhirError
+from fhir_server.store.checking import Checked, Report
 from fhir_server.store.protocol import (
     CommittedGroup,
     Decision,
@@ -32,7 +33,7 @@ from fhir_server.store.protocol import (
     Page,
 )
 from fhir_server.store.sqlite import erase, kept, reindex, restore, schema, versions
-from fhir_server.store.sqlite.check import Check, check
+from fhir_server.store.sqlite.check import Check, check, check_bodies
 from fhir_server.store.sqlite.checkpoint import Checkpointer
 from fhir_server.store.sqlite.committer import Committer, GroupLimits, decision, statement, upkeep
 from fhir_server.store.sqlite.connection import open_connection, translated
@@ -203,10 +204,19 @@ class SqliteStore:
                 upkeep(lambda group: restore.restore(group, group.indexer, restored, delivered))
             )
 
-    def check(self) -> Check:
+    def check_bodies(self, first: int, last: int, report: Report = lambda _: None) -> Checked:
+        """Whether bodies and index rows agree, of these sequences; blocks."""
+        return self.readers.bounded(
+            lambda c: check_bodies(c, self._live(c).indexer, first, last, report),
+            seconds=math.inf,
+        )
+
+    def check(
+        self, report: Report = lambda _: None, bodies: Sequence[Checked] | None = None
+    ) -> Check:
         """Whether versions, index rows and outbox agree; blocks, and reads everything."""
         return self.readers.bounded(
-            lambda connection: check(connection, self._live(connection).indexer), seconds=math.inf
+            lambda c: check(c, self._live(c).indexer, report, bodies), seconds=math.inf
         )
 
     async def close(self) -> None:
