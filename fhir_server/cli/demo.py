@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from fhir_server.app import open_components
-from fhir_server.cli import demo_summary
+from fhir_server.cli import demo_documents, demo_summary
 from fhir_server.cli.demo_processes import Children, DemoError, free_port, is_port_free
 from fhir_server.cli.demo_summary import Happened, reading_identifier
 from fhir_server.core import resource_json
@@ -42,6 +42,8 @@ _TYPES = (
     "DetectedIssue",
     "Task",
 )
+_REGISTRY = "national-registry"
+_SEARCHES = {"Task": "Task?code=quarantined-reading"}
 
 _console = Console()
 _stderr = Console(stderr=True)
@@ -134,7 +136,9 @@ def _run(folder: Path, children: Children, port: int) -> Sequence[str]:
     store = _store_url(folder)
     server, registry = f"http://{_HOST}:{port}", f"http://{_HOST}:{free_port()}"
     _console.print("Starting a stand-in national registry and the server …")
-    _start(children, folder, store, server, registry)
+    signature = demo_documents.algorithm()
+    _start(children, folder, store, server, registry, signature)
+    demo_documents.add_physician(server)
 
     enrolments, readings = _enrolments(), _readings()
     _console.print(f"Enrolling {len(enrolments)} patients with their devices …")
@@ -146,9 +150,10 @@ def _run(folder: Path, children: Children, port: int) -> Sequence[str]:
     again = [_post(f"{server}/readings/{e.mapping}", e) for e in readings]
     _console.print("Waiting for the deliveries …")
     deliveries = _wait_for_deliveries(children, store, sum(map(_accepted, first)))
+    registered = _register_documents(children, server, registry, signature, len(enrolments))
 
     happened = Happened(
-        resources={each: _all(f"{server}/fhir/{each}") for each in _TYPES},
+        resources={each: _all(f"{server}/fhir/{_SEARCHES.get(each, each)}") for each in _TYPES},
         first=_verdicts(first),
         again=_verdicts(again),
         reasons=Counter(
@@ -166,7 +171,10 @@ def _run(folder: Path, children: Children, port: int) -> Sequence[str]:
             "the API described": f"{server}/docs",
             "what the registry has": f"{registry}/fhir/Observation",
             "what the registry was sent": f"{registry}/requests",
+            "the documents it has": f"{registry}/documents",
         },
+        documents=registered,
+        signature=signature,
         faults=(),
     )
     happened = happened._replace(faults=tuple(_faults(happened, readings, first, again)))
@@ -174,17 +182,33 @@ def _run(folder: Path, children: Children, port: int) -> Sequence[str]:
     return happened.faults
 
 
-def _start(children: Children, folder: Path, store: str, server: str, registry: str) -> None:
+def _register_documents(
+    children: Children, server: str, registry: str, signature: str, plans: int
+) -> Sequence[str]:
+    """A referral of each plan and the protocol of one that is completed, if we can sign."""
+    if not signature:
+        return ()
+    _console.print("Completing a care plan: its protocol is signed and registered …")
+    demo_documents.complete_a_plan(server, _all(f"{server}/fhir/CarePlan"))
+    return demo_documents.wait(children, registry, plans + 1)
+
+
+def _start(
+    children: Children, folder: Path, store: str, server: str, registry: str, signature: str
+) -> None:
     children.start(
         "registry",
         [
             *("-m", "adapters.national_registry.stand_in"),
             *("--port", registry.rpartition(":")[2]),
             *("--journal", str(folder / "registry.db")),
+            *("--callback", f"{server}{demo_documents.CALLBACK}"),
         ],
         {},
     )
-    adapters = {"national-registry": {"url": f"{registry}/fhir"}}
+    adapters = {_REGISTRY: {"url": f"{registry}/fhir"}}
+    if signature:
+        adapters["document-registry"] = demo_documents.section(folder, registry, signature)
     children.start(
         "server",
         ["-m", "fhir_server", "serve", "--host", _HOST, "--port", server.rpartition(":")[2]],
@@ -218,7 +242,8 @@ def _wait_for_deliveries(children: Children, store: str, wanted: int) -> Counter
         waiting = (DeliveryState.QUEUED, DeliveryState.SENT)
 
         def counts() -> Counter[str]:
-            return Counter({state.value: n for (_, state), n in outbox.counts().items()})
+            found = outbox.counts().items()
+            return Counter({state.value: n for (sink, state), n in found if sink == _REGISTRY})
 
         def is_done() -> bool:
             found = counts()
@@ -261,6 +286,9 @@ def _faults(
         yield f"of {len(stored)} deliveries, {happened.deliveries['accepted']} were accepted"
     if happened.at_registry != Counter(stored):
         yield "the registry does not have each measurement exactly once"
+    documents = len(happened.resources["CarePlan"]) + 1 if happened.signature else 0
+    if len(happened.documents) != documents:
+        yield f"{len(happened.documents)} documents were registered, not {documents}"
 
 
 def _enrolments() -> list[Example]:

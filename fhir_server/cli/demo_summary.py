@@ -53,7 +53,7 @@ class Happened(NamedTuple):
 
     `resources` are the server's by type; `first` and `again` the verdicts of sending every
     payload once, and once more; `reasons` why readings were held back; `faults` what is
-    missing.
+    missing; `documents` what the registry has registered, signed with `signature`.
     """
 
     resources: Mapping[str, Sequence[Resource]]
@@ -64,6 +64,8 @@ class Happened(NamedTuple):
     at_registry: Counter[str]
     urls: Mapping[str, str]
     faults: Sequence[str]
+    documents: Sequence[str] = ()
+    signature: str = ""
 
 
 def show(happened: Happened, console: Console) -> None:
@@ -73,6 +75,7 @@ def show(happened: Happened, console: Console) -> None:
     _show_measurements(happened, console)
     _show_verdicts(happened, console)
     _show_deliveries(happened, console)
+    _show_documents(happened, console)
     console.print("\n[bold]To look at[/]")
     for what, url in happened.urls.items():
         console.print(f"  {what:<34} {url}", highlight=False, soft_wrap=True)
@@ -136,6 +139,16 @@ def _show_deliveries(happened: Happened, console: Console) -> None:
     console.print(f"  {states or 'none'}")
     once = sum(1 for number in happened.at_registry.values() if number == 1)
     console.print(f"  the registry has {once} measurements exactly once")
+
+
+def _show_documents(happened: Happened, console: Console) -> None:
+    how = {"gost": "GOST R 34.10-2012", "rsa": "RSA"}.get(happened.signature)
+    if how is None:
+        console.print("\n[bold]No documents were registered: openssl is not installed[/]")
+        return
+    console.print(f"\n[bold]Documents at the national registry, signed with {how}[/]")
+    for document in happened.documents:
+        console.print(f"  {escape(document)}", highlight=False)
 
 
 def reading_identifier(observation: Resource) -> str:

@@ -10,6 +10,7 @@ from adapters.national_registry.documents.xml_tree import Element, add
 ICD_10 = "1.2.643.5.1.13.13.11.1005"
 LOINC = "2.16.840.1.113883.6.1"
 
+_MOST_PLACES = 4
 _SYSTEMS = {"http://loinc.org": LOINC}
 
 
@@ -134,7 +135,9 @@ def _entry(section: Element) -> Element:
 
 
 def _number(value: Decimal) -> str:
-    return format(value, "f")
+    """As it was measured or set; what a conversion between units made of it, to two digits."""
+    is_long = int(value.as_tuple().exponent) < -_MOST_PLACES
+    return format(round(value, 2) if is_long else value, "f")
 
 
 def _range(low: Decimal | None, high: Decimal | None) -> str:

@@ -13,7 +13,7 @@ from fhir_server.errors import DeliveryDeferred, DeliveryRejected
 _SECONDS = 20.0
 
 # A private configuration: the machine's own need not know of the engine.
-_ENGINE = """openssl_conf = conf
+ENGINE = """openssl_conf = conf
 [conf]
 engines = engines
 [engines]
@@ -68,7 +68,7 @@ class OpensslSigner:
             environment = {"PATH": "/usr/bin:/bin:/usr/local/bin"}
             if self._is_gost:
                 configuration = Path(folder) / "openssl.cnf"
-                configuration.write_text(_ENGINE)
+                configuration.write_text(ENGINE)
                 environment["OPENSSL_CONF"] = str(configuration)
             return self._run(arguments, environment, content)
 

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from adapters.national_registry.documents import desk, document, planning, registration, soap
@@ -117,9 +118,11 @@ class DocumentRegistrySink:
         now = self._around.now()
         # What is due has begun: "lt" the next millisecond, for "le" asks where it ends too.
         begun = f"lt{format_instant(now + timedelta(milliseconds=1))}"
-        for version in self._found(("status", "draft,on-hold"), ("period", begun)):
-            key = version.key
-            self._around.commit(lambda tx, key=key: self._queue(tx, key))  # type: ignore[misc]
+        keys = [v.key for v in self._found(("status", "draft,on-hold"), ("period", begun))]
+        queued = [self._around.commit(partial(self._queue, key=key)) for key in keys]
+        if len(keys) == _MOST_AT_ONCE and any(queued):
+            # There is more than one look may bring: go on after the next delivery.
+            self._next_look = 0.0
         since = now - self._patience.silence
         under_way = ("business-status", f"{State.ACCEPTED},{State.FILE_REQUESTED},{State.SENT}")
         for version in self._found(under_way, ("modified", f"lt{format_instant(since)}")):
@@ -138,28 +141,29 @@ class DocumentRegistrySink:
         self._next_look = 0.0
         return "planned"
 
-    def _queue(self, tx: Transaction, key: ResourceKey) -> None:
-        """A planned or waiting registration whose time has come."""
+    def _queue(self, tx: Transaction, key: ResourceKey) -> bool:
+        """Whether it was a planned or waiting registration whose time has come."""
         task = desk.task_at(tx, key)
         if task is None or task.get("status") not in ("draft", "on-hold"):
-            return
+            return False
         due = registration.due_of(task)
         if due is None or due > tx.now:
-            return
-        was_planned = registration.state_of(task) is State.PLANNED
+            return False
         code = registration.fault_of(task)
         reason = (code, task["statusReason"].get("text", "")) if code else None
-        last, is_report = None, False
-        if was_planned:
-            try:
-                last = registration.period_of(task)[1]
-                is_report = registration.kind_of(task) is Kind.PROTOCOL
-            except ValueError:
-                _log.warning("a registration was altered", extra={"task": str(key)})
         desk.put(tx, key, registration.moved(task, State.QUEUED, tx.now, reason=reason))
-        if is_report and last is not None:
-            first = last + timedelta(days=1)
-            planning.plan_report(tx, registration.plan_of(task), first, self._policy)
+        if registration.state_of(task) is not State.PLANNED:
+            return True
+        try:
+            plan, kind = registration.plan_of(task), registration.kind_of(task)
+            last = registration.period_of(task)[1]
+        except (ValueError, KeyError, IndexError):
+            # Its delivery will say so; the others of this look go on.
+            _log.warning("a registration was altered", extra={"task": str(key)})
+            return True
+        if kind is Kind.PROTOCOL and last is not None:
+            planning.plan_report(tx, plan, last + timedelta(days=1), self._policy)
+        return True
 
     def _register(self, key: ResourceKey) -> str:
         task = self._task(key)

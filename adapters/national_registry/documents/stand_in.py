@@ -9,6 +9,7 @@ what is there, `GET /documents/{uid}/file` is the file.
 import asyncio
 import base64
 import hashlib
+import os
 import sqlite3
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,7 @@ import requests
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
+from adapters.national_registry.documents.signer import ENGINE, is_gost_available
 from adapters.national_registry.documents.soap import Addressing, envelope, media_type
 from adapters.national_registry.documents.xml_tree import Element, Node, XmlError, add, read, write
 
@@ -317,6 +320,11 @@ def _errors(parent: Element, error: tuple[str, str], prefix: str) -> None:
     add(item, f"{prefix}:message", text=error[1])
 
 
+@lru_cache(maxsize=1)
+def _is_gost_known() -> bool:
+    return is_gost_available()
+
+
 def _new_message(action: str) -> Addressing:
     return Addressing(f"urn:uuid:{uuid.uuid1()}", action)
 
@@ -329,8 +337,11 @@ def _is_signed(content: bytes, signature: bytes, authority: Path | None) -> bool
         signed.write_bytes(content)
         detached.write_bytes(signature)
         files = ["-in", str(detached), "-content", str(signed), "-out", "/dev/null"]
+        configuration = Path(folder) / "openssl.cnf"
+        configuration.write_text(ENGINE if _is_gost_known() else "")
         done = subprocess.run(  # noqa: S603 - our own arguments
             ["openssl", "cms", "-verify", "-binary", "-inform", "DER", *trust, *files],  # noqa: S607
+            env={**os.environ, "OPENSSL_CONF": str(configuration)},
             capture_output=True,
             check=False,
             timeout=20,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.national_registry.documents.signer import (
-    _ENGINE,
+    ENGINE,
     KeyPair,
     OpensslSigner,
     is_gost_available,
@@ -31,7 +31,7 @@ def signing(request, tmp_path):
     environment = dict(os.environ)
     if request.param == "gost":
         configuration = tmp_path / "openssl.cnf"
-        configuration.write_text(_ENGINE + "[req]\ndistinguished_name = dn\n[dn]\n")
+        configuration.write_text(ENGINE + "[req]\ndistinguished_name = dn\n[dn]\n")
         environment["OPENSSL_CONF"] = str(configuration)
     pair = KeyPair(tmp_path / "c.pem", tmp_path / "k.pem")
     command = ["openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=Doctor"]
