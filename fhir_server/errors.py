@@ -5,7 +5,7 @@ Only `rest/error_handler.py` knows which HTTP status a class becomes. Messages a
 diagnostics name keys and paths, never a value of a patient.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 Severity = Literal["fatal", "error", "warning", "information"]
@@ -143,6 +143,18 @@ class DeliveryDeferred(Exception):
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+
+
+class DeliveryWithheld(Exception):
+    """Policy forbids that these go there; only the worker catches it.
+
+    `sequences` are those of the versions that it is about, None for all: the others are
+    given to the sink again.
+    """
+
+    def __init__(self, reason: str, sequences: Collection[int] | None = None) -> None:
+        super().__init__(reason)
+        self.sequences = sequences
 
 
 class DeliveryRejected(Exception):

@@ -35,6 +35,7 @@ class Sink(Protocol):
         Raises:
             DeliveryDeferred: not now.
             DeliveryRejected: never, as it is.
+            DeliveryWithheld: some of them, or all, may not go there.
         """
         ...
 

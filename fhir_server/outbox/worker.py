@@ -47,7 +47,8 @@ class Worker:
         self._sinks = tuple(sinks)
         self._pace = pace
         self._subscriptions = subscriptions
-        self._route = route_to(sinks, *((subscriptions.route,) if subscriptions else ()))
+        others = (subscriptions.route,) if subscriptions else ()
+        self._route = route_to(sinks, *others, read=outbox.read)
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         self._stopping = Event()
         self._committed = Event()

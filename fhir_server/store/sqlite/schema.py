@@ -9,13 +9,16 @@ from fhir_server.errors import Unsupported
 # Bytes "FHIR": tells our files from any other program's.
 APPLICATION_ID = 0x46484952
 
+_STEPS = ("schema.sql", "receipts.sql")
+
 
 def migrations() -> tuple[str, ...]:
     """The steps from an empty file to this release; step n makes version n.
 
     A step that has been released never changes.
     """
-    return (files(__package__).joinpath("schema.sql").read_text("utf-8"),)
+    folder = files(__package__)
+    return tuple(folder.joinpath(name).read_text("utf-8") for name in _STEPS)
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
