@@ -7,11 +7,12 @@ import asyncio
 import gc
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
+from importlib.metadata import entry_points
 from secrets import token_bytes
 from struct import unpack
 from time import time_ns
@@ -19,6 +20,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from adapters.hospital.sink import from_settings as hospital
+from adapters.insurer.sink import from_settings as insurer
 from adapters.national_registry import sink as national_registry
 from adapters.rest_hook.sink import RestHook
 from fhir_server import __version__
@@ -35,8 +38,10 @@ from fhir_server.definitions import (
 )
 from fhir_server.interactions.context import Context, Limits
 from fhir_server.interactions.operation import Operations
+from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
-from fhir_server.outbox.sink import Sink
+from fhir_server.outbox.records import StoreRecords
+from fhir_server.outbox.sink import Access, Sink, SinkFactory
 from fhir_server.outbox.sink_loop import Pace
 from fhir_server.outbox.subscription_checks import SubscriptionChecks
 from fhir_server.outbox.subscription_worker import PACE as SUBSCRIPTIONS_PACE
@@ -51,7 +56,22 @@ from fhir_server.settings import Settings
 from fhir_server.store.open import OpenStore, open_store
 from fhir_server.store.upkeep import adopt_definitions, follow_definitions, keep_purged
 
-SINKS: dict[str, Callable[..., Sink]] = {"national-registry": national_registry.from_settings}
+
+def _national_registry(section: Mapping[str, Any], access: Access) -> Sink:
+    return national_registry.from_settings(
+        section,
+        read=access.records.read,
+        allow_private_endpoints=access.allow_private_endpoints,
+    )
+
+
+SINKS: dict[str, SinkFactory] = {
+    "hospital": hospital,
+    "insurer": insurer,
+    "national-registry": _national_registry,
+}
+ADAPTERS = "fhir_server.adapters"
+"""The group of entry points by which other packages add to `SINKS`."""
 
 
 def now() -> datetime:
@@ -113,7 +133,13 @@ class Components:
 
     def worker(self) -> Worker:
         """What delivers to the receivers of the settings and to those who subscribe."""
-        return Worker(self.store.outbox, self.sinks(), subscriptions=self.subscriptions())
+        sinks = self.sinks()
+        return Worker(
+            self.store.outbox,
+            sinks,
+            subscriptions=self.subscriptions(),
+            audit=DeliveryAudit(self.store.outbox, [sink.name for sink in sinks]),
+        )
 
     def subscriptions(self, pace: Pace = SUBSCRIPTIONS_PACE) -> Subscriptions:
         """What follows the Subscriptions and sends to those who subscribe."""
@@ -129,14 +155,38 @@ class Components:
         )
 
     def _sink(self, name: str, section: dict[str, Any]) -> Sink:
-        if name not in SINKS:
-            known = ", ".join(sorted(SINKS))
-            raise ValueError(f"no adapter is called {name}; there are: {known}")
-        return SINKS[name](
-            section,
-            read=self.store.outbox.read,
-            allow_private_endpoints=self.settings.allow_private_endpoints,
+        settings = self.settings
+        records = StoreRecords(
+            self.store.outbox,
+            self.definitions.parameters,
+            now,
+            base_url=settings.base_url,
+            time_zone=settings.time_zone,
         )
+        access = Access(
+            records, now, settings.allow_private_endpoints, settings.base_url, settings.time_zone
+        )
+        return _factory(name)(section, access)
+
+
+def _factory(name: str) -> SinkFactory:
+    """The adapter called `name`, or `kind.anything`: an insurer each for several insurers.
+
+    Raises:
+        ValueError: there is none, or its package cannot be loaded.
+    """
+    kind = name.partition(".")[0]
+    if kind in SINKS:
+        return SINKS[kind]
+    found = {point.name: point for point in entry_points(group=ADAPTERS)}
+    if kind not in found:
+        known = ", ".join(sorted({*SINKS, *found}))
+        raise ValueError(f"no adapter is called {kind}; there are: {known}")
+    try:
+        factory: SinkFactory = found[kind].load()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"the adapter {kind} cannot be loaded: {error}") from None
+    return factory
 
 
 def open_components(settings: Settings) -> Components:

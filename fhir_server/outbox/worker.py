@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from threading import Event, Thread
 
+from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.fan_out import route_to
 from fhir_server.outbox.sink import Sink
 from fhir_server.outbox.sink_loop import Pace, SinkLoop
@@ -25,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 # After a sink's connections were cut, its thread has only the ledger left to write.
 _AFTER_CUT = 5.0
+
+_AUDIT_SECONDS = 0.5
 
 
 class Worker:
@@ -40,6 +43,7 @@ class Worker:
         sinks: Sequence[Sink],
         *,
         subscriptions: Subscriptions | None = None,
+        audit: DeliveryAudit | None = None,
         pace: Pace = Pace(),  # noqa: B008 - a constant
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -47,6 +51,7 @@ class Worker:
         self._sinks = tuple(sinks)
         self._pace = pace
         self._subscriptions = subscriptions
+        self._audit = audit
         others = (subscriptions.route,) if subscriptions else ()
         self._route = route_to(sinks, *others, read=outbox.read)
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
@@ -75,6 +80,10 @@ class Worker:
                     daemon=True,
                 )
             )
+        if self._sinks and self._audit is not None:
+            audit = Thread(target=self._follow, args=(self._audit,), name="outbox-audit")
+            audit.daemon = True
+            self._threads.append(audit)
         for thread in self._threads:
             thread.start()
         if self._subscriptions is not None:
@@ -146,6 +155,17 @@ class Worker:
             elif pause:
                 # Not to be cut short by new commits: the receiver is in trouble.
                 self._stopping.wait(pause)
+
+    def _follow(self, audit: DeliveryAudit) -> None:
+        while not self._stopping.is_set():
+            try:
+                written = audit.step()
+            except Exception as error:  # as above
+                self._complain("writing AuditEvents failed", error)
+                continue
+            if not written:
+                # Not sooner: the longer it waits, the more share one commit.
+                self._stopping.wait(max(self._pace.poll, _AUDIT_SECONDS))
 
     def _complain(self, what: str, error: Exception) -> None:
         # Only the class: a message may quote a patient's data.
