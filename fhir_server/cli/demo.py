@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from fhir_server.app import open_components
-from fhir_server.cli import demo_summary
+from fhir_server.cli import demo_insurer, demo_summary
 from fhir_server.cli.demo_processes import Children, DemoError, free_port, is_port_free
 from fhir_server.cli.demo_summary import Happened, reading_identifier
 from fhir_server.core import resource_json
@@ -28,6 +28,7 @@ from fhir_server.store.protocol import DeliveryState, Outbox
 
 _HOST = "127.0.0.1"
 _FOLDER = Path("data/demo")
+_REGISTRY = "national-registry"
 _ENROLMENTS = "device-kit"
 _READINGS = ("ihealth", "iot-hub")
 _START_SECONDS = 60.0
@@ -71,7 +72,7 @@ def demo(
         bool, typer.Option(envvar="ONCE", help="Stop after the summary; 1 if anything is missing.")
     ] = False,
 ) -> None:
-    """Show the whole way of a reading: devices, readings, FHIR, a national registry."""
+    """Show the whole way of a reading: devices, FHIR, a national registry, an insurer."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not is_port_free(port):
         # Before the folder is made fresh: it may be that of a demo which has the port.
@@ -124,19 +125,24 @@ def _run(folder: Path, children: Children, port: int) -> Sequence[str]:
     """Everything up to the summary; what is missing."""
     store = _store_url(folder)
     server, registry = f"http://{_HOST}:{port}", f"http://{_HOST}:{free_port()}"
-    _console.print("Starting a stand-in national registry and the server …")
-    _start(children, folder, store, server, registry)
+    insurer = f"http://{_HOST}:{free_port()}"
+    _console.print("Starting a stand-in national registry, an insurer and the server …")
+    _start(children, folder, store, server, registry, insurer)
 
     enrolments, readings = _enrolments(), _readings()
     _console.print(f"Enrolling {len(enrolments)} patients with their devices …")
     for example in enrolments:
         _post(f"{server}/enrolments/{example.mapping}", example)
+    agreed = demo_insurer.insure(f"{server}/fhir")
+    _console.print(f"All are insured, {agreed} agree that the insurer gets aggregates …")
     _console.print(f"Sending {len(readings)} real payloads of {' and '.join(_READINGS)} …")
     first = [_post(f"{server}/readings/{e.mapping}", e) for e in readings]
     _console.print("Sending all of them again, as a phone does that heard no answer …")
     again = [_post(f"{server}/readings/{e.mapping}", e) for e in readings]
     _console.print("Waiting for the deliveries …")
     deliveries = _wait_for_deliveries(children, store, sum(map(_accepted, first)))
+    with _outbox(store) as outbox:
+        insured = demo_insurer.wait(children, outbox, f"{server}/fhir", insurer)
 
     happened = Happened(
         resources={each: _all(f"{server}/fhir/{each}") for each in _TYPES},
@@ -157,7 +163,10 @@ def _run(folder: Path, children: Children, port: int) -> Sequence[str]:
             "the API described": f"{server}/docs",
             "what the registry has": f"{registry}/fhir/Observation",
             "what the registry was sent": f"{registry}/requests",
+            "what the insurer was told": f"{insurer}/received",
+            "who was given what, or was not": f"{server}/fhir/AuditEvent?agent-name=insurer",
         },
+        insured=insured,
         faults=(),
     )
     happened = happened._replace(faults=tuple(_faults(happened, readings, first, again)))
@@ -165,7 +174,10 @@ def _run(folder: Path, children: Children, port: int) -> Sequence[str]:
     return happened.faults
 
 
-def _start(children: Children, folder: Path, store: str, server: str, registry: str) -> None:
+def _start(
+    children: Children, folder: Path, store: str, server: str, registry: str, insurer: str
+) -> None:
+    demo_insurer.start(children, insurer, _START_SECONDS)
     children.start(
         "registry",
         [
@@ -175,7 +187,10 @@ def _start(children: Children, folder: Path, store: str, server: str, registry: 
         ],
         {},
     )
-    adapters = {"national-registry": {"url": f"{registry}/fhir"}}
+    adapters = {
+        "national-registry": {"url": f"{registry}/fhir"},
+        demo_insurer.SINK: demo_insurer.section(insurer),
+    }
     children.start(
         "server",
         ["-m", "fhir_server", "serve", "--host", _HOST, "--port", server.rpartition(":")[2]],
@@ -209,7 +224,8 @@ def _wait_for_deliveries(children: Children, store: str, wanted: int) -> Counter
         waiting = (DeliveryState.QUEUED, DeliveryState.SENT)
 
         def counts() -> Counter[str]:
-            return Counter({state.value: n for (_, state), n in outbox.counts().items()})
+            found = outbox.counts().items()
+            return Counter({state.value: n for (sink, state), n in found if sink == _REGISTRY})
 
         def is_done() -> bool:
             found = counts()
@@ -252,6 +268,7 @@ def _faults(
         yield f"of {len(stored)} deliveries, {happened.deliveries['accepted']} were accepted"
     if happened.at_registry != Counter(stored):
         yield "the registry does not have each measurement exactly once"
+    yield from demo_insurer.faults(happened.insured)
 
 
 def _enrolments() -> list[Example]:
