@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from importlib.metadata import entry_points
 from secrets import token_bytes
 from struct import unpack
 from time import time_ns
@@ -19,6 +20,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from adapters.hospital.sink import from_settings as hospital
+from adapters.insurer.sink import from_settings as insurer
 from adapters.national_registry import sink as national_registry
 from adapters.national_registry.documents import settings as document_registry
 from adapters.national_registry.documents.sink import NAME as DOCUMENT_REGISTRY
@@ -45,8 +48,10 @@ from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.judge import Judge
 from fhir_server.operations.judged_store import JudgedStore
 from fhir_server.operations.raise_alerts import Alerts
+from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
-from fhir_server.outbox.sink import Sink
+from fhir_server.outbox.records import StoreRecords
+from fhir_server.outbox.sink import Access, Sink, SinkFactory
 from fhir_server.outbox.sink_loop import Pace
 from fhir_server.outbox.socket_binding import SocketSurroundings
 from fhir_server.outbox.sockets import Sockets
@@ -64,10 +69,13 @@ from fhir_server.settings import Settings
 from fhir_server.store.open import OpenStore, open_store
 from fhir_server.store.upkeep import adopt_definitions, follow_definitions, keep_purged
 
-SINKS: dict[str, Callable[[Mapping[str, Any], Surroundings], Sink]] = {
+REGISTRIES: dict[str, Callable[[Mapping[str, Any], Surroundings], Sink]] = {
     national_registry.NAME: national_registry.from_settings,
     DOCUMENT_REGISTRY: document_registry.from_settings,
 }
+SINKS: dict[str, SinkFactory] = {"hospital": hospital, "insurer": insurer}
+ADAPTERS = "fhir_server.adapters"
+"""The group of entry points by which other packages add to `SINKS`."""
 
 
 def now() -> datetime:
@@ -130,7 +138,13 @@ class Components:
 
     def worker(self) -> Worker:
         """What delivers to the receivers of the settings and to those who subscribe."""
-        return Worker(self.store.outbox, self.sinks(), subscriptions=self.subscriptions())
+        sinks = self.sinks()
+        return Worker(
+            self.store.outbox,
+            sinks,
+            subscriptions=self.subscriptions(),
+            audit=DeliveryAudit(self.store.outbox, [sink.name for sink in sinks]),
+        )
 
     def subscriptions(self, pace: Pace = SUBSCRIPTIONS_PACE) -> Subscriptions:
         """What follows the Subscriptions and sends to those who subscribe."""
@@ -161,10 +175,20 @@ class Components:
         )
 
     def _sink(self, name: str, section: dict[str, Any]) -> Sink:
-        if name not in SINKS:
-            known = ", ".join(sorted(SINKS))
-            raise ValueError(f"no adapter is called {name}; there are: {known}")
-        return SINKS[name](section, self._surroundings())
+        if name in REGISTRIES:
+            return REGISTRIES[name](section, self._surroundings())
+        settings = self.settings
+        records = StoreRecords(
+            self.store.outbox,
+            self.definitions.parameters,
+            now,
+            base_url=settings.base_url,
+            time_zone=settings.time_zone,
+        )
+        access = Access(
+            records, now, settings.allow_private_endpoints, settings.base_url, settings.time_zone
+        )
+        return _factory(name)(section, access)
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
@@ -175,6 +199,26 @@ class Components:
             time_zone=self.settings.time_zone,
             allow_private_endpoints=self.settings.allow_private_endpoints,
         )
+
+
+def _factory(name: str) -> SinkFactory:
+    """The adapter called `name`, or `kind.anything`: an insurer each for several insurers.
+
+    Raises:
+        ValueError: there is none, or its package cannot be loaded.
+    """
+    kind = name.partition(".")[0]
+    if kind in SINKS:
+        return SINKS[kind]
+    found = {point.name: point for point in entry_points(group=ADAPTERS)}
+    if kind not in found:
+        known = ", ".join(sorted({*REGISTRIES, *SINKS, *found}))
+        raise ValueError(f"no adapter is called {kind}; there are: {known}")
+    try:
+        factory: SinkFactory = found[kind].load()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"the adapter {kind} cannot be loaded: {error}") from None
+    return factory
 
 
 def open_components(settings: Settings) -> Components:

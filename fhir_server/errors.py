@@ -5,7 +5,7 @@ Only `rest/error_handler.py` knows which HTTP status a class becomes. Messages a
 diagnostics name keys and paths, never a value of a patient.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 Severity = Literal["fatal", "error", "warning", "information"]
@@ -150,6 +150,18 @@ class DeliveryPending(DeliveryDeferred):
 
     Not a failure of the receiver, so its other deliveries go on meanwhile.
     """
+
+
+class DeliveryWithheld(Exception):
+    """Policy forbids that these go there; only the worker catches it.
+
+    `sequences` are those of the versions that it is about, None for all: the others are
+    given to the sink again.
+    """
+
+    def __init__(self, reason: str, sequences: Collection[int] | None = None) -> None:
+        super().__init__(reason)
+        self.sequences = sequences
 
 
 class DeliveryRejected(Exception):

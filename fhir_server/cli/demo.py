@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from fhir_server.app import open_components
-from fhir_server.cli import demo_documents, demo_summary
+from fhir_server.cli import demo_documents, demo_insurer, demo_summary
 from fhir_server.cli.demo_processes import Children, DemoError, free_port, is_port_free
 from fhir_server.cli.demo_summary import Happened, reading_identifier
 from fhir_server.core import resource_json
@@ -28,6 +28,7 @@ from fhir_server.store.protocol import DeliveryState, Outbox
 
 _HOST = "127.0.0.1"
 _FOLDER = Path("data/demo")
+_REGISTRY = "national-registry"
 _ENROLMENTS = "device-kit"
 _READINGS = ("ihealth", "iot-hub")
 _START_SECONDS = 60.0
@@ -82,7 +83,7 @@ def demo(
         bool, typer.Option(envvar="ONCE", help="Stop after the summary; 1 if anything is missing.")
     ] = False,
 ) -> None:
-    """Show the whole way of a reading: devices, readings, FHIR, a national registry."""
+    """Show the whole way of a reading: devices, FHIR, a national registry, an insurer."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not is_port_free(port):
         # Before the folder is made fresh: it may be that of a demo which has the port.
@@ -135,15 +136,18 @@ def _run(folder: Path, children: Children, port: int) -> Sequence[str]:
     """Everything up to the summary; what is missing."""
     store = _store_url(folder)
     server, registry = f"http://{_HOST}:{port}", f"http://{_HOST}:{free_port()}"
-    _console.print("Starting a stand-in national registry and the server …")
+    insurer = f"http://{_HOST}:{free_port()}"
+    _console.print("Starting a stand-in national registry, an insurer and the server …")
     signature = demo_documents.algorithm()
-    _start(children, folder, store, server, registry, signature)
+    _start(children, folder, store, (server, registry, insurer), signature)
     demo_documents.add_physician(server)
 
     enrolments, readings = _enrolments(), _readings()
     _console.print(f"Enrolling {len(enrolments)} patients with their devices …")
     for example in enrolments:
         _post(f"{server}/enrolments/{example.mapping}", example)
+    agreed = demo_insurer.insure(f"{server}/fhir")
+    _console.print(f"All are insured, {agreed} agree that the insurer gets aggregates …")
     _console.print(f"Sending {len(readings)} real payloads of {' and '.join(_READINGS)} …")
     first = [_post(f"{server}/readings/{e.mapping}", e) for e in readings]
     _console.print("Sending all of them again, as a phone does that heard no answer …")
@@ -151,6 +155,8 @@ def _run(folder: Path, children: Children, port: int) -> Sequence[str]:
     _console.print("Waiting for the deliveries …")
     deliveries = _wait_for_deliveries(children, store, sum(map(_accepted, first)))
     registered = _register_documents(children, server, registry, signature, len(enrolments))
+    with _outbox(store) as outbox:
+        insured = demo_insurer.wait(children, outbox, f"{server}/fhir", insurer)
 
     happened = Happened(
         resources={each: _all(f"{server}/fhir/{_SEARCHES.get(each, each)}") for each in _TYPES},
@@ -172,9 +178,12 @@ def _run(folder: Path, children: Children, port: int) -> Sequence[str]:
             "what the registry has": f"{registry}/fhir/Observation",
             "what the registry was sent": f"{registry}/requests",
             "the documents it has": f"{registry}/documents",
+            "what the insurer was told": f"{insurer}/received",
+            "who was given what, or was not": f"{server}/fhir/AuditEvent?agent-name=insurer",
         },
         documents=registered,
         signature=signature,
+        insured=insured,
         faults=(),
     )
     happened = happened._replace(faults=tuple(_faults(happened, readings, first, again)))
@@ -194,8 +203,11 @@ def _register_documents(
 
 
 def _start(
-    children: Children, folder: Path, store: str, server: str, registry: str, signature: str
+    children: Children, folder: Path, store: str, urls: tuple[str, str, str], signature: str
 ) -> None:
+    """The registry, the insurer and the server; `urls` are theirs, the server's first."""
+    server, registry, insurer = urls
+    demo_insurer.start(children, insurer, _START_SECONDS)
     children.start(
         "registry",
         [
@@ -206,7 +218,10 @@ def _start(
         ],
         {},
     )
-    adapters = {_REGISTRY: {"url": f"{registry}/fhir"}}
+    adapters = {
+        _REGISTRY: {"url": f"{registry}/fhir"},
+        demo_insurer.SINK: demo_insurer.section(insurer),
+    }
     if signature:
         adapters["document-registry"] = demo_documents.section(folder, registry, signature)
     children.start(
@@ -289,6 +304,7 @@ def _faults(
     documents = len(happened.resources["CarePlan"]) + 1 if happened.signature else 0
     if len(happened.documents) != documents:
         yield f"{len(happened.documents)} documents were registered, not {documents}"
+    yield from demo_insurer.faults(happened.insured)
 
 
 def _enrolments() -> list[Example]:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fhir_server.cli import demo_insurer
+from fhir_server.cli.demo_insurer import Insured
 from fhir_server.core.mapping.key import IDENTIFIER_SYSTEM
 from fhir_server.core.resource_json import Resource
 
@@ -63,6 +65,7 @@ class Happened(NamedTuple):
     deliveries: Counter[str]
     at_registry: Counter[str]
     urls: Mapping[str, str]
+    insured: Insured
     faults: Sequence[str]
     documents: Sequence[str] = ()
     signature: str = ""
@@ -76,6 +79,7 @@ def show(happened: Happened, console: Console) -> None:
     _show_verdicts(happened, console)
     _show_deliveries(happened, console)
     _show_documents(happened, console)
+    demo_insurer.show(happened.insured, console)
     console.print("\n[bold]To look at[/]")
     for what, url in happened.urls.items():
         console.print(f"  {what:<34} {url}", highlight=False, soft_wrap=True)

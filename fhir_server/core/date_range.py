@@ -145,6 +145,11 @@ def from_datetime(when: datetime) -> int:
     return (when - _EPOCH) // _MICROSECOND if when.tzinfo is UTC else _microseconds(when)
 
 
+def to_datetime(microseconds: int) -> datetime:
+    """A bound of a range as a moment in UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
 def of_period(period: Mapping[str, Any], zone: tzinfo) -> DateRange | None:
     """A Period from the first moment of its start to the last of its end.
 

@@ -103,7 +103,7 @@ def _standing(ctx: Context, outbox: Outbox, version: Version) -> Standing:
     subscription = _read(ctx, version)
     error = str(resource.get("error", ""))
     sink = str(version.key)
-    if not error and outbox.list(sink, (DeliveryState.PARKED,), 1, 0):
+    if not error and outbox.list(sink, (DeliveryState.PARKED, DeliveryState.REJECTED), 1, 0):
         error = "some events were not taken; ask for them by $events"
     return Standing(
         version.key,

@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Callable, Sequence
 
+from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import Version
+from fhir_server.core.whom import patient_of
 from fhir_server.errors import StoreUnavailable
 from fhir_server.outbox.sink import Sink
 from fhir_server.store.protocol import Routed
@@ -11,10 +13,13 @@ from fhir_server.store.protocol import Routed
 _log = logging.getLogger(__name__)
 
 Route = Callable[[Version], Sequence[Routed]]
+Read = Callable[[ResourceKey, int | None], Version | None]
 
 
-def route_to(sinks: Sequence[Sink], *others: Route) -> Route:
+def route_to(sinks: Sequence[Sink], *others: Route, read: Read | None = None) -> Route:
     """A route over the sinks' own `group` and `others`, for `Outbox.fan_out`.
+
+    `read` tells what a deletion was about.
 
     Raises:
         ValueError: two sinks of one name: their deliveries could not be told apart.
@@ -31,9 +36,21 @@ def route_to(sinks: Sequence[Sink], *others: Route) -> Route:
         ]
         for other in others:
             routed += other(version)
-        return routed
+        if not routed:
+            return ()
+        patient = _patient(version, read)
+        return [each._replace(patient=patient) for each in routed]
 
     return route
+
+
+def _patient(version: Version, read: Read | None) -> str:
+    if version.body is None:
+        before = read(version.key, version.version_id - 1) if read else None
+        if before is None or before.body is None:
+            return ""
+        version = before
+    return patient_of(version.resource())
 
 
 def _group(sink: Sink, version: Version) -> str | None:

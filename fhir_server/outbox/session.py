@@ -39,7 +39,8 @@ class Answer(NamedTuple):
 class OutboundSession:
     """Kept-alive connections to one receiver; for one thread at a time.
 
-    `ca_file` is the receiver's certificate authority where the system's do not do.
+    `ca_file` is the receiver's certificate authority where the system's do not do;
+    `certificate` are the files of our own certificate and its key, for mutual TLS.
     Proxies, credentials and certificate bundles of the environment are not used: where
     patients' data go is decided in the settings alone.
     """
@@ -51,6 +52,7 @@ class OutboundSession:
         *,
         max_answer_bytes: int = 8 * 1024 * 1024,
         ca_file: str | None = None,
+        certificate: tuple[str, str] | None = None,
     ) -> None:
         self._policy = policy
         self._timeouts = timeouts
@@ -60,6 +62,7 @@ class OutboundSession:
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = ca_file or True
+        self._session.cert = certificate
         self._session.headers.clear()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, _GuardedAdapter(policy, self._open))

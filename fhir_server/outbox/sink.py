@@ -1,8 +1,11 @@
 """The port through which an adapter delivers."""
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.resource_json import Resource
 from fhir_server.core.version import Version
 
 DELIVERY_SECONDS = 60.0
@@ -35,6 +38,7 @@ class Sink(Protocol):
         Raises:
             DeliveryDeferred: not now.
             DeliveryRejected: never, as it is.
+            DeliveryWithheld: some of them, or all, may not go there.
         """
         ...
 
@@ -54,3 +58,56 @@ class Attentive(Protocol):
         them do at once must be as if one had.
         """
         ...
+
+
+class Records(Protocol):
+    """What a sink may ask of the store, and the one thing it may write. Blocking."""
+
+    def read(self, key: ResourceKey, version_id: int | None = None) -> Version | None:
+        """That version, by default the current one; None for what never was."""
+        ...
+
+    def search(
+        self, resource_type: str, params: Sequence[tuple[str, str]], limit: int
+    ) -> Iterator[Resource]:
+        """Current resources as a search over HTTP finds them, up to `limit`.
+
+        Raises:
+            InvalidSearch: a parameter cannot be applied.
+            TooCostly: it looked at more than one request may.
+        """
+        ...
+
+    def newer(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
+        """The newest sequence and the versions of these types behind `after`, oldest first."""
+        ...
+
+    def answer(self, request: Version, resources: Sequence[Resource]) -> bool:
+        """Store `resources`, all or none, if `request` is still the current version of its own.
+
+        Each has its id; one that is there gets a new version. False says that somebody has
+        changed the request, and nothing was stored. For the answer to a request that came
+        as a resource: what a sink is asked, it answers where it was asked.
+        """
+        ...
+
+
+class Access(NamedTuple):
+    """What an adapter is made with, beside its own section of the settings.
+
+    `base_url` is the FHIR base of this server, "" if it is not set; `time_zone` the IANA
+    name of where bare dates are.
+    """
+
+    records: Records
+    now: Callable[[], datetime]
+    allow_private_endpoints: bool = False
+    base_url: str = ""
+    time_zone: str = "Europe/Moscow"
+
+
+SinkFactory = Callable[[Mapping[str, Any], Access], Sink]
+"""An adapter's `from_settings`: its section of the settings, and what it may use.
+
+It raises ValueError for a setting that is wrong, with the name of the setting.
+"""

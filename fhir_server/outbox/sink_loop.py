@@ -11,6 +11,7 @@ from fhir_server.errors import (
     DeliveryDeferred,
     DeliveryPending,
     DeliveryRejected,
+    DeliveryWithheld,
     StoreUnavailable,
 )
 from fhir_server.outbox.backoff import Backoff
@@ -114,9 +115,11 @@ class SinkLoop:
             if len(batch) > 1:
                 return _halves(batch)
             reason = str(rejected)
-            self._record(lambda: self._outbox.park(batch, self._owner, reason))
-            _log.warning("delivery parked", extra=_names(batch, reason))
+            self._record(lambda: self._outbox.reject(batch, self._owner, reason))
+            _log.warning("delivery rejected", extra=_names(batch, reason))
             return []
+        except DeliveryWithheld as withheld:
+            return self._withhold(batch, withheld)
         except StoreUnavailable:
             raise
         except Exception as error:  # an adapter's fault must not end the deliveries of others
@@ -129,6 +132,19 @@ class SinkLoop:
         self._failures = 0
         self._record(lambda: self._outbox.acknowledge(batch, self._owner, receipt))
         return []
+
+    def _withhold(
+        self, batch: tuple[Delivery, ...], withheld: DeliveryWithheld
+    ) -> list[tuple[Delivery, ...]]:
+        """Record what may not go; the rest of `batch`, still to be sent."""
+        which, reason = withheld.sequences, str(withheld)
+        kept = tuple(d for d in batch if which is None or d.sequence in which)
+        if not kept:
+            raise RuntimeError("a sink withheld what it was not given")
+        self._record(lambda: self._outbox.withhold(kept, self._owner, reason))
+        _log.info("delivery withheld", extra=_names(kept, reason))
+        rest = tuple(each for each in batch if each not in kept)
+        return [rest] if rest else []
 
     def _defer(self, batch: tuple[Delivery, ...], reason: str, retry_after: float | None) -> None:
         tired = tuple(each for each in batch if each.attempts >= self._pace.max_attempts)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from threading import Event, Thread
 from typing import NamedTuple
 
+from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.fan_out import Route, route_to
 from fhir_server.outbox.leases import Leases
 from fhir_server.outbox.sink import Sink
@@ -43,6 +44,9 @@ class _Kind(NamedTuple):
     begin: Callable[[], int | None]
 
 
+_AUDIT_SECONDS = 0.5
+
+
 class Worker:
     """Delivers until it is stopped.
 
@@ -56,6 +60,7 @@ class Worker:
         sinks: Sequence[Sink],
         *,
         subscriptions: Subscriptions | None = None,
+        audit: DeliveryAudit | None = None,
         pace: Pace = Pace(),  # noqa: B008 - a constant
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -63,10 +68,14 @@ class Worker:
         self._sinks = tuple(sinks)
         self._pace = pace
         self._subscriptions = subscriptions
+        self._audit = audit
         route_to(sinks)
-        self._kinds = [_Kind(sink.name, route_to((sink,)), lambda: 0) for sink in sinks]
+        self._kinds = [
+            _Kind(sink.name, route_to((sink,), read=outbox.read), lambda: 0) for sink in sinks
+        ]
         if subscriptions is not None:
-            self._kinds.append(_Kind(RESOURCE_TYPE, subscriptions.route, subscriptions.catch_up))
+            route = route_to((), subscriptions.route, read=outbox.read)
+            self._kinds.append(_Kind(RESOURCE_TYPE, route, subscriptions.catch_up))
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         self._stopping = Event()
         self._committed = Event()
@@ -95,6 +104,10 @@ class Worker:
                     daemon=True,
                 )
             )
+        if self._sinks and self._audit is not None:
+            audit = Thread(target=self._follow, args=(self._audit,), name="outbox-audit")
+            audit.daemon = True
+            self._threads.append(audit)
         for thread in self._threads:
             thread.start()
         if self._subscriptions is not None:
@@ -170,6 +183,17 @@ class Worker:
             elif pause:
                 # Not to be cut short by new commits: the receiver is in trouble.
                 self._stopping.wait(pause)
+
+    def _follow(self, audit: DeliveryAudit) -> None:
+        while not self._stopping.is_set():
+            try:
+                written = audit.step()
+            except Exception as error:  # as above
+                self._complain("writing AuditEvents failed", error)
+                continue
+            if not written:
+                # Not sooner: the longer it waits, the more share one commit.
+                self._stopping.wait(max(self._pace.poll, _AUDIT_SECONDS))
 
     def _complain(self, what: str, error: Exception) -> None:
         # Only the class: a message may quote a patient's data.

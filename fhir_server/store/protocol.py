@@ -9,7 +9,6 @@ events: a change and the news of it are one write.
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeVar
 
 from fhir_server.core.date_range import DateRange
@@ -19,6 +18,10 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.custom import SearchDefinitions
 from fhir_server.core.search.query import Cursor, Query
 from fhir_server.core.version import Version
+from fhir_server.store.ledger import Delivery as Delivery
+from fhir_server.store.ledger import DeliveryEvent as DeliveryEvent
+from fhir_server.store.ledger import DeliveryState as DeliveryState
+from fhir_server.store.ledger import Ledger
 
 T = TypeVar("T")
 
@@ -254,51 +257,19 @@ class Archive(Protocol):
         ...
 
 
-class DeliveryState(StrEnum):
-    """Where a delivery stands.
-
-    queued -> sent while a worker holds the lease -> accepted; back to queued on a
-    deferral; parked when the receiver rejected it or it was tried too often;
-    superseded when a newer version went out before a parked one was retried.
-    """
-
-    QUEUED = "queued"
-    SENT = "sent"
-    ACCEPTED = "accepted"
-    PARKED = "parked"
-    SUPERSEDED = "superseded"
-
-
-class Delivery(NamedTuple):
-    """One version on its way to one sink.
-
-    `group` is what the sink sends together (a patient's day); `attempts` counts the
-    claims; `reason` is why it was deferred or parked, free of patient data.
-    """
-
-    delivery_id: int
-    sink: str
-    sequence: int
-    key: ResourceKey
-    version_id: int
-    group: str
-    state: DeliveryState
-    attempts: int
-    due: datetime
-    queued_at: datetime
-    changed_at: datetime
-    reason: str = ""
-    receipt: str = ""
-
-
 class Routed(NamedTuple):
-    """A sink that wants a version, and the group it sends it in."""
+    """A sink that wants a version, and the group it sends it in.
+
+    `patient` is whom the version is about ("Patient/42"), "" for nobody: the ledger can be
+    asked for it.
+    """
 
     sink: str
     group: str
+    patient: str = ""
 
 
-class Outbox(Protocol):
+class Outbox(Ledger, Protocol):
     """Deliveries: made from the commit order, claimed under a lease, kept as a ledger.
 
     Plain blocking calls, safe from any thread: the delivery path is not on the loop.
@@ -346,18 +317,12 @@ class Outbox(Protocol):
         """They are still being sent: leased for `lease` seconds from now."""
         ...
 
-    def retry(self, delivery_ids: Sequence[int]) -> int:
-        """Queue parked deliveries again, now; those overtaken become superseded."""
+    def reject(self, deliveries: Sequence[Delivery], owner: str, reason: str) -> None:
+        """The receiver refused them for good; `retry` brings them back."""
         ...
 
-    def list(
-        self, sink: str | None, states: Sequence[DeliveryState], limit: int, after: int
-    ) -> tuple[Delivery, ...]: ...
-
-    def show(self, delivery_id: int) -> tuple[Delivery, tuple["DeliveryEvent", ...]] | None: ...
-
-    def counts(self) -> dict[tuple[str, DeliveryState], int]:
-        """Deliveries by sink and state."""
+    def withhold(self, deliveries: Sequence[Delivery], owner: str, reason: str) -> None:
+        """They may not go there: nothing of them left; `retry` asks anew."""
         ...
 
     def version(self, delivery: Delivery) -> Version:
@@ -399,6 +364,14 @@ class Outbox(Protocol):
         """Deliveries of a sink in commit order from the `first`th, which counts from 1."""
         ...
 
+    def search(self, query: Query) -> Page:
+        """`Store.search` for a thread that may wait; never on an event loop.
+
+        Raises:
+            TooCostly: it looked at more than one request may.
+        """
+        ...
+
     def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
         """The newest sequence and the versions of these types behind `after`, oldest first."""
         ...
@@ -406,11 +379,3 @@ class Outbox(Protocol):
     def commit(self, decide: Decision[T]) -> T:
         """`Store.commit` for a thread that may wait; never on an event loop."""
         ...
-
-
-class DeliveryEvent(NamedTuple):
-    """One line of a delivery's history."""
-
-    at: datetime
-    state: DeliveryState
-    detail: str

@@ -8,7 +8,7 @@ import pytest
 from fhir_server.core.identity import ResourceKey
 from fhir_server.store.protocol import DeliveryState, Routed
 
-QUEUED, SENT, ACCEPTED, PARKED, SUPERSEDED = DeliveryState
+QUEUED, SENT, ACCEPTED, PARKED, SUPERSEDED, *_ = DeliveryState
 
 
 def patient(resource_id="p1", **elements):

@@ -11,6 +11,7 @@ from threading import Event
 
 from fhir_server.app import open_components
 from fhir_server.outbox.backoff import Backoff
+from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.sink_loop import Pace
 from fhir_server.outbox.worker import Worker
 from fhir_server.settings import Settings
@@ -22,7 +23,9 @@ def main() -> None:
     stopping = Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     components = open_components(Settings())
-    worker = Worker(components.store.outbox, components.sinks(), pace=PACE)
+    outbox, sinks = components.store.outbox, components.sinks()
+    audit = DeliveryAudit(outbox, [sink.name for sink in sinks])
+    worker = Worker(outbox, sinks, audit=audit, pace=PACE)
     worker.start()
     stopping.wait()
     worker.stop(grace=0.5)

@@ -341,20 +341,20 @@ def test_a_stopped_worker_releases_what_hangs(scene):
     assert set(scene.outbox.counts()) == {("national-registry", DeliveryState.QUEUED)}
 
 
-def test_what_the_registry_refuses_is_parked_without_its_words_and_can_be_retried(scene):
+def test_what_the_registry_refuses_is_rejected_without_its_words_and_can_be_retried(scene):
     scene.start_registry("reject")
     scene.add_readings(range(6))
     scene.start_worker()
-    parked = ("national-registry", DeliveryState.PARKED)
-    wait_until(lambda: scene.outbox.counts() == {parked: 6})
-    found = scene.outbox.list(None, (DeliveryState.PARKED,), 10, 0)
+    rejected = ("national-registry", DeliveryState.REJECTED)
+    wait_until(lambda: scene.outbox.counts() == {rejected: 6})
+    found = scene.outbox.list(None, (DeliveryState.REJECTED,), 10, 0)
     expected = "the registry answered 422 (business-rule at Bundle.entry[0].resource)"
     assert {delivery.reason for delivery in found} == {expected}
     scene.set_fault(kind="none")
     listed = cli(scene, "list", "--json")
-    assert [json.loads(line)["state"] for line in listed.stdout.splitlines()] == ["parked"] * 6
+    assert [json.loads(line)["state"] for line in listed.stdout.splitlines()] == ["rejected"] * 6
     number = str(found[0].delivery_id)
-    assert "parked" in cli(scene, "show", number).stdout
+    assert "rejected" in cli(scene, "show", number).stdout
     assert cli(scene, "retry", number).returncode == 0
     assert cli(scene, "retry", "--all").returncode == 0
     wait_until(scene.is_delivered)

@@ -426,7 +426,7 @@ def test_dead_slow_and_failing_endpoints_delay_nobody_else(scene):
     assert "error" not in scene.read("Subscription/failing").resource()
     # What nobody will ever take does not wait for ever.
     scene.put({**dead, "status": "off"})
-    wait_until(lambda: scene.states("Subscription/dead") == ["parked"] * readings)
+    wait_until(lambda: scene.states("Subscription/dead") == ["rejected"] * readings)
 
 
 def test_killed_workers_lose_nothing_and_keep_the_order_of_each_resource(scene):

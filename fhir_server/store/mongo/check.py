@@ -161,7 +161,8 @@ def _check_outbox(
         place = f"delivery {found['_id']}"
         if found["q"] > position:
             yield f"{place} is of a version that the outbox has not reached"
-        if bool(found.get("o")) == (found["st"] == DeliveryState.ACCEPTED):
+        is_done = found["st"] in (DeliveryState.ACCEPTED, DeliveryState.REGISTERED)
+        if bool(found.get("o")) == is_done:
             yield f"{place} is accepted and waits, or does neither"
         if (found["st"] == DeliveryState.SENT) != ("w" in found):
             yield f"{place} has an owner and is not sent, or the other way round"

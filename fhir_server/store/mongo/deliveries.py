@@ -1,13 +1,16 @@
-"""Deliveries as documents, and back."""
+"""Deliveries and receipts as documents, and back."""
+
+from collections.abc import Iterable
 
 from pymongo.synchronous.client_session import ClientSession
 from pymongo.synchronous.database import Database
 
 from fhir_server.core.identity import ResourceKey
+from fhir_server.core.receipt import Receipt, ReceiptLine
 from fhir_server.core.version import Version
-from fhir_server.store.mongo.rows import from_milliseconds
+from fhir_server.store.mongo.rows import from_milliseconds, to_milliseconds
 from fhir_server.store.mongo.steps import Document, Filter
-from fhir_server.store.protocol import Delivery, DeliveryState
+from fhir_server.store.protocol import Delivery, DeliveryState, Routed
 
 WAITING = [DeliveryState.QUEUED.value, DeliveryState.SENT.value]
 
@@ -17,15 +20,17 @@ def due(sink: str, now: int) -> Filter:
     return {"n": sink, "o": True, "st": {"$in": WAITING}, "t": {"$lte": now}}
 
 
-def to_document(delivery_id: int, sink: str, group: str, version: Version, now: int) -> Document:
+def to_document(delivery_id: int, wanted: Routed, version: Version, now: int) -> Document:
+    patient = wanted.patient.partition("/")[2]
     return {
         "_id": delivery_id,
-        "n": sink,
+        "n": wanted.sink,
+        **({"s": patient} if patient else {}),
         "q": version.sequence,
         "y": version.key.resource_type,
         "k": version.key.resource_id,
         "v": version.version_id,
-        "g": group,
+        "g": wanted.group,
         "st": DeliveryState.QUEUED.value,
         "c": 0,
         "t": now,
@@ -56,21 +61,51 @@ def to_delivery(found: Document) -> Delivery:
     )
 
 
-def is_overtaken(database: Database[Document], session: ClientSession, parked: Document) -> bool:
+def is_overtaken(database: Database[Document], session: ClientSession, stopped: Document) -> bool:
     """Whether a newer version of its resource went out to the same sink."""
     newer = [
         found["_id"]
         for found in database["versions"].find(
-            {"y": parked["y"], "k": parked["k"], "v": {"$gt": parked["v"]}},
+            {"y": stopped["y"], "k": stopped["k"], "v": {"$gt": stopped["v"]}},
             {"_id": 1},
             session=session,
         )
     ]
-    gone_out = [DeliveryState.SENT.value, DeliveryState.ACCEPTED.value]
+    gone_out = [DeliveryState.SENT, DeliveryState.ACCEPTED, DeliveryState.REGISTERED]
+    states = {"$in": [state.value for state in gone_out]}
     return bool(newer) and bool(
         database["deliveries"].find_one(
-            {"n": parked["n"], "q": {"$in": newer}, "st": {"$in": gone_out}},
-            {"_id": 1},
-            session=session,
+            {"n": stopped["n"], "q": {"$in": newer}, "st": states}, {"_id": 1}, session=session
         )
+    )
+
+
+def lines_of(deliveries: Iterable[Document]) -> tuple[ReceiptLine, ...]:
+    return tuple(
+        ReceiptLine(each["_id"], each["q"], f"{each['y']}/{each['k']}/_history/{each['v']}")
+        for each in deliveries
+    )
+
+
+def to_receipt_document(receipt: Receipt) -> Document:
+    return {
+        "n": receipt.sink,
+        "i": receipt.number,
+        "a": to_milliseconds(receipt.at),
+        "st": receipt.state,
+        "d": receipt.detail,
+        "l": [list(line) for line in receipt.lines],
+        "h": receipt.digest,
+    }
+
+
+def to_receipt(found: Document) -> Receipt:
+    return Receipt(
+        found["n"],
+        found["i"],
+        from_milliseconds(found["a"]),
+        found["st"],
+        found["d"],
+        tuple(ReceiptLine(*line) for line in found["l"]),
+        found["h"],
     )

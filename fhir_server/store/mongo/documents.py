@@ -144,7 +144,26 @@ class StoredDelivery(mongoengine.DynamicDocument):  # type: ignore[misc]
                 "fields": ["+st", "+a"],
                 "partialFilterExpression": {"o": True},
             },
+            {
+                "name": "patient",
+                "fields": ["+s", "+_id"],
+                "partialFilterExpression": {"s": {"$exists": True}},
+            },
+            {"name": "time", "fields": ["+a", "+_id"]},
         ],
+    }
+
+
+class StoredReceipt(mongoengine.DynamicDocument):  # type: ignore[misc]
+    """What became of some deliveries of a sink, in a chain of digests."""
+
+    sink = StringField(db_field="n", required=True)
+    number = LongField(db_field="i", required=True)
+
+    meta = {  # noqa: RUF012
+        "collection": "receipts",
+        "auto_create_index": False,
+        "indexes": [{"name": "number", "fields": ["+n", "+i"], "unique": True}],
     }
 
 
@@ -183,7 +202,14 @@ class KeptSearch(mongoengine.DynamicDocument):  # type: ignore[misc]
     }
 
 
-_DECLARED = (StoredVersion, StoredDelivery, StoredState, StoredSession, KeptSearch)
+_DECLARED = (
+    StoredVersion,
+    StoredDelivery,
+    StoredReceipt,
+    StoredState,
+    StoredSession,
+    KeptSearch,
+)
 
 
 class Connection(NamedTuple):

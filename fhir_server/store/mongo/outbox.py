@@ -4,34 +4,35 @@ Whatever changes which deliveries of a sink may go out (a fan-out, a claim, a re
 writes the sink's own document in its transaction, so two of them never pass each other.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from pymongo.read_concern import ReadConcern
 from pymongo.synchronous.client_session import ClientSession
 
 from fhir_server.core.identity import ResourceKey
+from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import NotFound
 from fhir_server.store.mongo import blocking, positions, reads
-from fhir_server.store.mongo.deliveries import WAITING, due, is_overtaken, to_delivery, to_document
+from fhir_server.store.mongo.deliveries import WAITING, due, to_delivery, to_document
 from fhir_server.store.mongo.documents import Connection
 from fhir_server.store.mongo.failures import translated
-from fhir_server.store.mongo.rows import from_milliseconds, to_milliseconds
+from fhir_server.store.mongo.ledger import PATIENCE, MongoLedger
+from fhir_server.store.mongo.rows import from_milliseconds
+from fhir_server.store.mongo.search import search
 from fhir_server.store.mongo.steps import Document, Filter, Steps
-from fhir_server.store.mongo.transactor import OutOfDate, Transactor, take_turn
-from fhir_server.store.protocol import Decision, Delivery, DeliveryEvent, DeliveryState, Routed
+from fhir_server.store.mongo.transactor import Transactor, take_turn
+from fhir_server.store.protocol import Decision, Delivery, DeliveryState, Page, Routed
 
 T = TypeVar("T")
 
 Documents = list[Document]
 
-_PATIENCE = 15.0
 _CANDIDATES = 1_000
 
 
-class MongoOutbox:
+class MongoOutbox(MongoLedger):
     """Blocking; safe from any thread and in any number of processes."""
 
     def __init__(
@@ -41,15 +42,8 @@ class MongoOutbox:
         clock: Callable[[], datetime],
         commit: Callable[[Decision[Any]], Any],
     ) -> None:
-        database = connection.database
-        self._indexes = connection.indexes
-        self._database = database.with_options(read_concern=ReadConcern("majority"))
-        self._deliveries = database["deliveries"]
-        self._state = database["state"]
-        self._transactor = transactor
-        self._clock = clock
+        super().__init__(connection, transactor, clock)
         self._commit = commit
-        self._known_sinks: set[str] = set()
 
     def fan_out(
         self,
@@ -69,7 +63,7 @@ class MongoOutbox:
         routed = [(version, tuple(dict.fromkeys(route(version)))) for version in versions]
         for sink in {wanted.sink for _, wants in routed for wanted in wants}:
             self._know(sink)
-        return self._transactor.run(lambda s: self._fan_out(s, kind, position, routed), _PATIENCE)
+        return self._transactor.run(lambda s: self._fan_out(s, kind, position, routed), PATIENCE)
 
     def claim(self, sink: str, owner: str, lease: float, limit: int) -> tuple[Delivery, ...]:
         with translated():
@@ -81,21 +75,8 @@ class MongoOutbox:
         self._know(sink)
         return self._transactor.run(
             lambda session: self._claim(session, sink, owner, round(lease * 1000), limit),
-            _PATIENCE,
+            PATIENCE,
         )
-
-    def acknowledge(self, deliveries: Sequence[Delivery], owner: str, receipt: str) -> None:
-        given, dropped = {"p": receipt, "r": ""}, {"o": "", "w": ""}
-        self._settle(deliveries, owner, DeliveryState.ACCEPTED, receipt, given, dropped)
-
-    def defer(self, deliveries: Sequence[Delivery], owner: str, delay: float, reason: str) -> None:
-        then = self._now() + round(delay * 1000)
-        self._settle(
-            deliveries, owner, DeliveryState.QUEUED, reason, {"r": reason, "t": then}, {"w": ""}
-        )
-
-    def park(self, deliveries: Sequence[Delivery], owner: str, reason: str) -> None:
-        self._settle(deliveries, owner, DeliveryState.PARKED, reason, {"r": reason}, {"w": ""})
 
     def renew(self, deliveries: Sequence[Delivery], owner: str, lease: float) -> None:
         ids = [delivery.delivery_id for delivery in deliveries]
@@ -104,67 +85,6 @@ class MongoOutbox:
                 {"_id": {"$in": ids}, "w": owner, "st": DeliveryState.SENT.value},
                 {"$set": {"t": self._now() + round(lease * 1000)}},
             )
-
-    def retry(self, delivery_ids: Sequence[int]) -> int:
-        with translated():
-            sinks = self._deliveries.distinct("n", {"_id": {"$in": list(delivery_ids)}})
-        for sink in sinks:
-            self._know(sink)
-        return self._transactor.run(
-            lambda session: self._retry(session, sorted(sinks), list(delivery_ids)), _PATIENCE
-        )
-
-    def list(
-        self, sink: str | None, states: Sequence[DeliveryState], limit: int, after: int
-    ) -> tuple[Delivery, ...]:
-        filter_: Filter = {"_id": {"$gt": after}}
-        if sink is not None:
-            filter_["n"] = sink
-        if states:
-            filter_["st"] = {"$in": [state.value for state in states]}
-            if DeliveryState.ACCEPTED not in states:
-                filter_["o"] = True
-        with translated():
-            found = self._database["deliveries"].find(filter_, {"e": 0}).sort("_id", 1)
-            return tuple(map(to_delivery, found.limit(limit))) if limit > 0 else ()
-
-    def show(self, delivery_id: int) -> tuple[Delivery, tuple[DeliveryEvent, ...]] | None:
-        with translated():
-            found = self._database["deliveries"].find_one({"_id": delivery_id})
-        if found is None:
-            return None
-        events = tuple(
-            DeliveryEvent(from_milliseconds(at), DeliveryState(state), detail)
-            for at, state, detail in found["e"]
-        )
-        return to_delivery(found), events
-
-    def counts(self) -> dict[tuple[str, DeliveryState], int]:
-        # Those accepted are nearly all that ever were: they are what is left.
-        with translated():
-            made = {
-                found["_id"].removeprefix(_SINK): found["made"]
-                for found in self._database["state"].find({"_id": {"$regex": f"^{_SINK}"}})
-            }
-            open_ = list(
-                self._database["deliveries"].aggregate(
-                    [
-                        # By an index of the open ones alone: the accepted are many.
-                        {"$match": {"o": True, "n": {"$gte": ""}}},
-                        {"$group": {"_id": {"n": "$n", "st": "$st"}, "count": {"$sum": 1}}},
-                    ],
-                    hint=self._hint("due"),
-                )
-            )
-        counts: dict[tuple[str, DeliveryState], int] = {}
-        for found in open_:
-            sink = found["_id"]["n"]
-            counts[sink, DeliveryState(found["_id"]["st"])] = found["count"]
-            made[sink] -= found["count"]
-        for sink, accepted in made.items():
-            if accepted > 0:
-                counts[sink, DeliveryState.ACCEPTED] = accepted
-        return counts
 
     def version(self, delivery: Delivery) -> Version:
         found = self.read(delivery.key, delivery.version_id)
@@ -218,6 +138,10 @@ class MongoOutbox:
             page = found.sort("q", 1).skip(first - 1).limit(limit) if limit > 0 else ()
             return tuple(map(to_delivery, page))
 
+    def search(self, query: Query) -> Page:
+        with translated():
+            return blocking.run(search(query), self._database, self._indexes)
+
     def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
         def steps() -> Steps[tuple[int, tuple[Version, ...]]]:
             newest: int = (yield from reads.commits())["sequence"]
@@ -245,10 +169,10 @@ class MongoOutbox:
         made: dict[str, int] = {}
         documents: Documents = []
         for version, wants in routed:
-            for sink, group in wants:
+            for wanted in wants:
                 delivery_id = outbox["deliveries"] + len(documents) + 1
-                documents.append(to_document(delivery_id, sink, group, version, now))
-                made[sink] = made.get(sink, 0) + 1
+                documents.append(to_document(delivery_id, wanted, version, now))
+                made[wanted.sink] = made.get(wanted.sink, 0) + 1
         for sink in sorted(made):
             self._lock(session, sink, made[sink])
         if documents:
@@ -321,80 +245,3 @@ class MongoOutbox:
                 key = (found["y"], found["k"])
                 first[key] = min(found["q"], first.get(key, found["q"]))
         return [found for found in found_due if found["q"] == first[found["y"], found["k"]]]
-
-    def _settle(
-        self,
-        deliveries: Sequence[Delivery],
-        owner: str,
-        state: DeliveryState,
-        detail: str,
-        changed: Document,
-        removed: Document,
-    ) -> None:
-        now = self._now()
-        ids = [delivery.delivery_id for delivery in deliveries]
-        self._transactor.run(
-            lambda session: self._deliveries.update_many(
-                {"_id": {"$in": ids}, "w": owner, "st": DeliveryState.SENT.value},
-                {
-                    "$set": {"st": state.value, "h": now, **changed},
-                    "$unset": removed,
-                    "$push": {"e": [now, state.value, detail]},
-                },
-                session=session,
-            ),
-            _PATIENCE,
-        )
-
-    def _retry(self, session: ClientSession, sinks: Iterable[str], ids: Sequence[int]) -> int:
-        for sink in sinks:
-            self._lock(session, sink)
-        now = self._now()
-        parked = list(
-            self._deliveries.find(
-                {"_id": {"$in": ids}, "st": DeliveryState.PARKED.value}, {"e": 0}, session=session
-            )
-        )
-        overtaken = [
-            found["_id"] for found in parked if is_overtaken(self._database, session, found)
-        ]
-        queued = [found["_id"] for found in parked if found["_id"] not in set(overtaken)]
-        for chosen, state, detail in (
-            (overtaken, DeliveryState.SUPERSEDED, "a newer version went out"),
-            (queued, DeliveryState.QUEUED, "retried"),
-        ):
-            if chosen:
-                self._deliveries.update_many(
-                    {"_id": {"$in": chosen}},
-                    {
-                        "$set": {"st": state.value, "t": now, "h": now},
-                        "$push": {"e": [now, state.value, detail]},
-                    },
-                    session=session,
-                )
-        return len(queued)
-
-    def _know(self, sink: str) -> None:
-        """Make the sink's document, outside of any transaction: two would collide on it."""
-        if sink not in self._known_sinks:
-            with translated():
-                self._state.update_one(
-                    {"_id": _SINK + sink}, {"$setOnInsert": {"made": 0, "turn": 0}}, upsert=True
-                )
-            self._known_sinks.add(sink)
-
-    def _lock(self, session: ClientSession, sink: str, made: int = 0) -> None:
-        locked = self._state.update_one(
-            {"_id": _SINK + sink}, {"$inc": {"turn": 1, "made": made}}, session=session
-        )
-        if not locked.matched_count:
-            raise OutOfDate
-
-    def _hint(self, index: str) -> str:
-        return self._indexes.required("deliveries", index)
-
-    def _now(self) -> int:
-        return to_milliseconds(self._clock())
-
-
-_SINK = "sink:"

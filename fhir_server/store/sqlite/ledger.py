@@ -8,17 +8,18 @@ Whoever changes something runs inside a commit. Times are milliseconds since 197
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import Version
 from fhir_server.store.protocol import Delivery, DeliveryEvent, DeliveryState, Routed
-from fhir_server.store.sqlite import versions
+from fhir_server.store.sqlite import receipts, versions
 from fhir_server.store.sqlite.layout import insert_rows
 from fhir_server.store.sqlite.versions import instant
 
 STATES = tuple(DeliveryState)
-QUEUED, SENT, ACCEPTED, PARKED, SUPERSEDED = range(5)
+QUEUED, SENT, ACCEPTED, PARKED, SUPERSEDED, WITHHELD, REJECTED, REGISTERED = range(8)
 
 _SELECT = """SELECT d.id, s.name, d.seq, t.name, r.id, v.version_id, d."group", d.state,
     d.attempts, d.due, d.queued_at, d.changed_at, d.reason, d.receipt
@@ -30,6 +31,11 @@ CROSS JOIN type t ON t.id = r.type"""
 
 # Behind every name that begins with the same characters.
 _LAST_CHARACTER = "\U0010ffff"
+
+_PATIENT = (
+    "(SELECT key FROM resource WHERE type = (SELECT id FROM type WHERE name = 'Patient') "
+    "AND id = %s)"
+)
 
 # No earlier version of the same resource is on its way to the same sink.
 _IN_ORDER = """NOT EXISTS (
@@ -95,18 +101,18 @@ def fan_out(
     if position(connection, kind) != expected:
         return False
     move(connection, kind, routed[-1][0].sequence)
-    sinks = {name: _intern_sink(connection, name) for _, wanted in routed for name, _ in wanted}
+    sinks = {each.sink: _intern_sink(connection, each.sink) for _, w in routed for each in w}
     before: int = connection.execute("SELECT coalesce(max(id), 0) FROM delivery").fetchone()[0]
     rows = [
-        (sinks[sink], version.sequence, group, QUEUED, now)
+        (sinks[each.sink], version.sequence, each.group, now, each.patient.partition("/")[2])
         for version, wanted in routed
-        for sink, group in wanted
+        for each in wanted
     ]
     connection.execute(
         'INSERT INTO delivery (sink, seq, resource, "group", state, attempts, due, queued_at, '
-        "changed_at, owner, reason, receipt) "
-        "SELECT j.value ->> 0, j.value ->> 1, v.resource, j.value ->> 2, 0, 0, j.value ->> 4, "
-        "j.value ->> 4, j.value ->> 4, '', '', '' "
+        "changed_at, owner, reason, receipt, patient) "
+        "SELECT j.value ->> 0, j.value ->> 1, v.resource, j.value ->> 2, 0, 0, j.value ->> 3, "
+        f"j.value ->> 3, j.value ->> 3, '', '', '', {_PATIENT % 'j.value ->> 4'} "
         "FROM json_each(?) j CROSS JOIN version v ON v.seq = j.value ->> 1 ORDER BY j.key",
         (json.dumps(rows),),
     )
@@ -169,7 +175,30 @@ def settle(
         "receipt = ? WHERE id IN (SELECT value FROM json_each(?))",
         (state, due, now, reason, receipt, json.dumps(held)),
     )
-    _note(connection, now, held, state, receipt if state == ACCEPTED else reason)
+    detail = receipt if state == ACCEPTED else reason
+    _note(connection, now, held, state, detail)
+    if state != QUEUED:
+        _write_receipts(connection, now, held, state, detail)
+
+
+def conclude(
+    connection: sqlite3.Connection, now: int, ids: Iterable[int], state: int, detail: str
+) -> int:
+    """Say what the receiver confirmed or refused after it had accepted; of how many."""
+    accepted = _ids(
+        connection,
+        f"d.id IN (SELECT value FROM json_each(?)) AND d.state = {ACCEPTED}",
+        (json.dumps(list(ids)),),
+    )
+    column = "reason" if state == REJECTED else "receipt"
+    connection.execute(
+        f"UPDATE delivery SET state = ?, changed_at = ?, {column} = ? "
+        "WHERE id IN (SELECT value FROM json_each(?))",
+        (state, now, detail, json.dumps(accepted)),
+    )
+    _note(connection, now, accepted, state, detail)
+    _write_receipts(connection, now, accepted, state, detail)
+    return len(accepted)
 
 
 def renew(connection: sqlite3.Connection, ids: Iterable[int], owner: str, until: int) -> None:
@@ -193,17 +222,17 @@ def oldest_open(connection: sqlite3.Connection, sink: str) -> Delivery | None:
 
 
 def retry(connection: sqlite3.Connection, now: int, ids: Iterable[int]) -> int:
-    """Queue parked deliveries again; how many. Those a newer version overtook are superseded."""
+    """Queue stopped deliveries again; how many. Those a newer version overtook are superseded."""
     parked = _ids(
         connection,
-        "d.id IN (SELECT value FROM json_each(?)) AND d.state = 3",
+        "d.id IN (SELECT value FROM json_each(?)) AND d.state IN (3, 5, 6)",
         (json.dumps(list(ids)),),
     )
     overtaken = _ids(
         connection,
         "d.id IN (SELECT value FROM json_each(?)) AND EXISTS (SELECT 1 FROM delivery e "
         "WHERE e.sink = d.sink AND e.resource = d.resource AND e.seq > d.seq "
-        "AND e.state IN (1, 2))",
+        "AND e.state IN (1, 2, 7))",
         (json.dumps(parked),),
     )
     lost = frozenset(overtaken)
@@ -218,6 +247,7 @@ def retry(connection: sqlite3.Connection, now: int, ids: Iterable[int]) -> int:
             (state, now, now, json.dumps(chosen)),
         )
         _note(connection, now, chosen, state, detail)
+        _write_receipts(connection, now, chosen, state, detail)
     return len(queued)
 
 
@@ -227,9 +257,18 @@ def find(
     states: Sequence[DeliveryState],
     limit: int,
     after: int,
+    patient: ResourceKey | None,
+    since: int | None,
 ) -> tuple[Delivery, ...]:
     """Deliveries by id."""
-    where, values = "d.id > ?", [after]
+    where = "d.id > ?"
+    values: list[Any] = [after]
+    if patient is not None:
+        where += f" AND d.patient = {_PATIENT % '?'}"
+        values.append(patient.resource_id)
+    if since is not None:
+        where += " AND d.queued_at >= ?"
+        values.append(since)
     if sink is not None:
         row = connection.execute("SELECT id FROM sink WHERE name = ?", (sink,)).fetchone()
         if row is None:
@@ -304,6 +343,15 @@ def _load(connection: sqlite3.Connection, ids: Sequence[int]) -> tuple[Delivery,
 def _ids(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[int]:
     rows = connection.execute(f"SELECT d.id FROM delivery d WHERE {where}", values).fetchall()
     return [row[0] for row in rows]
+
+
+def _write_receipts(
+    connection: sqlite3.Connection, now: int, ids: Sequence[int], state: int, detail: str
+) -> None:
+    for sink, found in groupby(
+        sorted(_load(connection, ids), key=lambda d: (d.sink, d.sequence)), key=lambda d: d.sink
+    ):
+        receipts.write(connection, sink, now, STATES[state], detail, tuple(found))
 
 
 def _note(

@@ -10,9 +10,19 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from fhir_server.core.identity import ResourceKey
+from fhir_server.core.receipt import Receipt
+from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
-from fhir_server.store.protocol import Decision, Delivery, DeliveryEvent, DeliveryState, Routed
-from fhir_server.store.sqlite import ledger, versions
+from fhir_server.store.ledger import ReceiptHead
+from fhir_server.store.protocol import (
+    Decision,
+    Delivery,
+    DeliveryEvent,
+    DeliveryState,
+    Page,
+    Routed,
+)
+from fhir_server.store.sqlite import ledger, receipts, versions
 from fhir_server.store.sqlite.committer import Committer, decision, statement
 from fhir_server.store.sqlite.ledger import STATES, state_number
 from fhir_server.store.sqlite.reader import Readers
@@ -23,10 +33,17 @@ T = TypeVar("T")
 class SqliteOutbox:
     """Blocking; any thread may use it."""
 
-    def __init__(self, readers: Readers, committer: Committer, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        readers: Readers,
+        committer: Committer,
+        now: Callable[[], datetime],
+        search: Callable[[sqlite3.Connection, Query], Page],
+    ) -> None:
         self._readers = readers
         self._committer = committer
         self._now = now
+        self._search = search
 
     def fan_out(
         self,
@@ -82,15 +99,36 @@ class SqliteOutbox:
         ids = [delivery.delivery_id for delivery in deliveries]
         self._change(lambda c, now: ledger.renew(c, ids, owner, now + round(lease * 1000)))
 
+    def reject(self, deliveries: Sequence[Delivery], owner: str, reason: str) -> None:
+        self._settle(deliveries, owner, DeliveryState.REJECTED, reason=reason)
+
+    def withhold(self, deliveries: Sequence[Delivery], owner: str, reason: str) -> None:
+        self._settle(deliveries, owner, DeliveryState.WITHHELD, reason=reason)
+
+    def conclude(self, delivery_ids: Sequence[int], state: DeliveryState, detail: str) -> int:
+        return self._change(
+            lambda c, now: ledger.conclude(c, now, delivery_ids, state_number(state), detail)
+        )
+
     def retry(self, delivery_ids: Sequence[int]) -> int:
-        """Queue parked deliveries again, now; those overtaken become superseded."""
+        """Queue stopped deliveries again, now; those overtaken become superseded."""
         return self._change(lambda c, now: ledger.retry(c, now, delivery_ids))
 
     def list(
-        self, sink: str | None, states: Sequence[DeliveryState], limit: int, after: int
+        self,
+        sink: str | None,
+        states: Sequence[DeliveryState],
+        limit: int,
+        after: int,
+        *,
+        patient: ResourceKey | None = None,
+        since: datetime | None = None,
     ) -> tuple[Delivery, ...]:
         """By id, behind the id `after`; no state given is any."""
-        return self._readers.bounded(lambda c: ledger.find(c, sink, states, limit, after))
+        queued = None if since is None else versions.milliseconds(since)
+        return self._readers.bounded(
+            lambda c: ledger.find(c, sink, states, limit, after, patient, queued)
+        )
 
     def show(self, delivery_id: int) -> tuple[Delivery, tuple[DeliveryEvent, ...]] | None:
         return self._readers.bounded(lambda c: ledger.show(c, delivery_id))
@@ -140,6 +178,21 @@ class SqliteOutbox:
 
     def numbered(self, sink: str, first: int, limit: int) -> tuple[Delivery, ...]:
         return self._readers.bounded(lambda c: ledger.numbered(c, sink, first, limit))
+
+    def receipts(self, sink: str, after: int, limit: int) -> tuple[Receipt, ...]:
+        return self._readers.bounded(lambda c: receipts.find(c, sink, after, limit))
+
+    def receipt_heads(self) -> dict[str, ReceiptHead]:
+        return self._readers.bounded(receipts.heads)
+
+    def receipt_numbers(self, delivery_ids: Sequence[int]) -> dict[int, int]:
+        return self._readers.bounded(lambda c: receipts.numbers(c, delivery_ids))
+
+    def audited(self, sink: str, number: int) -> None:
+        self._change(lambda c, _: receipts.mark_audited(c, sink, number))
+
+    def search(self, query: Query) -> Page:
+        return self._readers.bounded(lambda c: self._search(c, query))
 
     def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
         def look(connection: sqlite3.Connection) -> tuple[int, tuple[Version, ...]]:

@@ -217,7 +217,8 @@ CREATE TABLE timeline_entry (
     PRIMARY KEY (parameter, subject, code, wide, start, seq, "end")
 ) WITHOUT ROWID, STRICT;
 
--- The outbox: what goes where (state 0 queued, 1 sent, 2 accepted, 3 parked, 4 superseded).
+-- The outbox: what goes where (state 0 queued, 1 sent, 2 accepted, 3 parked, 4 superseded,
+-- 5 withheld, 6 rejected, 7 registered).
 -- `due` is when it may be claimed: for one that is sent, when its lease runs out.
 CREATE TABLE sink (
     id INTEGER PRIMARY KEY,

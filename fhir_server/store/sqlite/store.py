@@ -98,7 +98,7 @@ class SqliteStore:
             group_limits,
             self._checkpointer.committed,
         )
-        self.outbox = SqliteOutbox(self.readers, self.committer, now)
+        self.outbox = SqliteOutbox(self.readers, self.committer, now, self._searcher.search)
 
     async def commit(self, decide: Decision[T]) -> T:
         result: T = await self.committer.commit(decision(decide))

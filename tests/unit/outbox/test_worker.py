@@ -11,7 +11,7 @@ from fhir_server.core.identity import ResourceKey
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.version import deletion, next_version
-from fhir_server.errors import DeliveryDeferred, DeliveryRejected
+from fhir_server.errors import DeliveryDeferred, DeliveryRejected, DeliveryWithheld
 from fhir_server.outbox.backoff import Backoff
 from fhir_server.outbox.fan_out import route_to
 from fhir_server.outbox.sink_loop import Pace, SinkLoop
@@ -141,14 +141,33 @@ def test_what_a_sink_does_not_want_makes_no_delivery(scene):
     assert scene.states() == {}
 
 
-def test_of_a_rejected_batch_only_what_is_to_blame_is_parked(scene):
+def test_of_a_batch_only_what_policy_forbids_is_withheld(scene):
+    class Choosy(Receiver):
+        def deliver(self, versions, idempotency_key):
+            forbidden = {v.sequence for v in versions if v.key.resource_id in ("r1", "r2")}
+            if forbidden:
+                raise DeliveryWithheld("no consent", forbidden)
+            return super().deliver(versions, idempotency_key)
+
+    receiver = Choosy()
+    scene.put("r0", "r1", "r2", "r3")
+    scene.fan_out(receiver)
+    scene.loop(receiver).step()
+    states = scene.states()
+    assert {key[0] for key, state in states.items() if state == "withheld"} == {"r1", "r2"}
+    assert receiver.got == [("r0", 1), ("r3", 1)]
+    (both,) = scene.outbox.receipts("receiver", 0, 1)
+    assert (both.detail, len(both.lines)) == ("no consent", 2)
+
+
+def test_of_a_rejected_batch_only_what_is_to_blame_is_rejected(scene):
     ids = [f"r{number}" for number in range(9)]
     receiver = Receiver(refuse=refusing(DeliveryRejected("422"), "r3", "r7"))
     scene.put(*ids)
     scene.fan_out(receiver)
     scene.loop(receiver).step()
     states = scene.states()
-    assert {key[0] for key, state in states.items() if state == "parked"} == {"r3", "r7"}
+    assert {key[0] for key, state in states.items() if state == "rejected"} == {"r3", "r7"}
     assert sorted(resource_id for resource_id, _ in receiver.got) == sorted(set(ids) - {"r3", "r7"})
     assert len(set(receiver.keys)) == len(receiver.keys)
 

@@ -1,0 +1,1 @@
+"""Hospitals' FHIR servers."""

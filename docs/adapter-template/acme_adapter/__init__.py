@@ -1,0 +1,1 @@
+"""Acme, as an example of a receiver."""
