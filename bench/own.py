@@ -11,6 +11,7 @@ from bench import fill, filled, process, raw_lookups, raw_mongo, raw_sqlite
 from bench.delivery import deliver
 from bench.filled import Kind, Store
 from bench.http_load import Address, UnexpectedAnswer, reason
+from bench.limits import set_limits
 from bench.loads import BATCH, INGEST, LOADS, NEWEST, READ, WARD, Scene
 from bench.measure import Pace, Target, Tell, measure, measure_all, warm
 from bench.raw_sqlite import Raw
@@ -21,6 +22,7 @@ from fhir_server.core.version import format_instant
 RAW_AIM: dict[Kind, float] = {"sqlite": 0.25, "mongo": 0.4}
 GROWTH_AIM = 1.1
 SECOND_PROCESS_AIM = 1.6
+JUDGED_AIM = 0.75
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def measure_own(plan: Plan, tell: Tell) -> Iterator[Row | Skipped]:
         folder = _fill(kind, smallest, plan, tell)
         for name, measured in (
             ("raw inserts", _against_raw(kind, folder, smallest, plan, tell)),
+            ("judging", _judging(kind, folder, smallest, plan, tell)),
             ("delivery", _delivery(kind, folder, smallest, plan, tell)),
             ("second process", _processes(kind, folder, smallest, plan, tell)),
             ("ingest memory", _growth(kind, plan, tell)),
@@ -78,9 +81,16 @@ def _fill(kind: Kind, population: Population, plan: Plan, tell: Tell) -> Path:
 
 @contextmanager
 def _serving(
-    store: Store, population: Population, *, workers: int = 1, is_delivering: bool = False
+    store: Store,
+    population: Population,
+    *,
+    workers: int = 1,
+    is_delivering: bool = False,
+    is_judging: bool = True,
 ) -> Iterator[Target]:
-    with process.fhir_server(store.url, workers=workers, is_delivering=is_delivering) as server:
+    with process.fhir_server(
+        store.url, workers=workers, is_delivering=is_delivering, is_judging=is_judging
+    ) as server:
         # Half of what is there has changed since.
         since = format_instant(fill.instant(fill.size(population) // 2))
         address = Address.parse(f"{server.url}/fhir")
@@ -139,6 +149,32 @@ def _against_raw(
             RAW_AIM[kind],
         ),
         *([Comparison("5,000 a second", row.per_second / 5_000, 1.0)] if kind == "sqlite" else []),
+    )
+
+
+def _judging(
+    kind: Kind, folder: Path, population: Population, plan: Plan, tell: Tell
+) -> Iterator[Row]:
+    """Readings in batches of patients who all have limits, judged and not judged."""
+    name = f"{INGEST.name}, judged"
+    if not plan.is_wanted(name):
+        return
+    rows: list[Row] = []
+    for is_judging in (False, True):
+        tell(f"{kind}: {name}" if is_judging else f"{kind}: {INGEST.name}, not judged")
+        with filled.copy(kind, folder) as store:
+            with _serving(store, population, is_judging=is_judging) as target:
+                set_limits(target.scene)
+                warm(INGEST, target, plan.pace.seconds)
+                rows.append(measure(INGEST, target, 8, 3_600, plan.ingested // BATCH)[0])
+    unjudged, judged = rows
+    yield replace(judged, load=name).against(
+        Comparison(
+            f"not judged, {unjudged.per_second:,.0f}/s",
+            judged.per_second / unjudged.per_second,
+            JUDGED_AIM,
+            cpu_ratio=(unjudged.server_cpu or 0.0) / (judged.server_cpu or 1.0),
+        )
     )
 
 

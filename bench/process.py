@@ -85,7 +85,9 @@ def _await_answer(process: "subprocess.Popen[bytes]", url: str) -> None:
 
 
 @contextmanager
-def fhir_server(store: str, *, workers: int = 1, is_delivering: bool = False) -> Iterator[Process]:
+def fhir_server(
+    store: str, *, workers: int = 1, is_delivering: bool = False, is_judging: bool = True
+) -> Iterator[Process]:
     """The server under test."""
     port = free_port()
     command = [
@@ -97,6 +99,7 @@ def fhir_server(store: str, *, workers: int = 1, is_delivering: bool = False) ->
         "FHIR_SERVER_STORE": store,
         "FHIR_SERVER_LOG_LEVEL": "warning",
         "FHIR_SERVER_DRAIN_SECONDS": "0",
+        "FHIR_SERVER_MONITORING": "1" if is_judging else "0",
         "FHIR_SERVER_ALLOW_PRIVATE_ENDPOINTS": "1",
     }
     with _running(command, port, "/health/ready", env) as server:
