@@ -163,9 +163,9 @@ class Scene:
     def components(self):
         return open_components(Settings(store=self.server.store))
 
-    def parked(self, word):
-        """Parked deliveries whose reason has the word in it."""
-        found = self.components.store.outbox.list(None, (DeliveryState.PARKED,), 1_000, 0)
+    def rejected(self, word):
+        """Rejected deliveries whose reason has the word in it."""
+        found = self.components.store.outbox.list(None, (DeliveryState.REJECTED,), 1_000, 0)
         return [delivery for delivery in found if word in delivery.reason]
 
     def retry(self, delivery):

@@ -143,22 +143,22 @@ def test_a_late_refusal_names_its_owner_and_nobody_else(scene):
     assert b'versionNumber value="2"' in scene.file(uid_of(second))
 
 
-def test_what_the_registry_refuses_at_once_is_parked_and_can_be_made_anew(scene):
+def test_what_the_registry_refuses_at_once_is_rejected_and_can_be_made_anew(scene):
     scene.set_fault("reject")
     scene.enrol("refused")
     scene.wait_for("refused", "rejected")
-    wait_until(lambda: scene.parked("VALIDATION_ERROR"))
-    (line,) = scene.parked("VALIDATION_ERROR")
+    wait_until(lambda: scene.rejected("VALIDATION_ERROR"))
+    (line,) = scene.rejected("VALIDATION_ERROR")
     assert "1961" not in line.reason
     assert "Мария" not in line.reason
     scene.retry(line)
     registered(scene, "refused")
 
 
-def test_a_patient_without_snils_is_parked_until_there_is_one(scene):
+def test_a_patient_without_snils_is_rejected_until_there_is_one(scene):
     scene.enrol("nameless", snils="")
-    wait_until(lambda: scene.parked("SNILS"))
-    (line,) = scene.parked("SNILS")
+    wait_until(lambda: scene.rejected("SNILS"))
+    (line,) = scene.rejected("SNILS")
     scene.put(patient("nameless", "17400354229"))
     scene.retry(line)
     registered(scene, "nameless")
