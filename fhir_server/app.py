@@ -43,6 +43,7 @@ from fhir_server.definitions import (
     read_topics,
 )
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
+from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
 from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.judge import Judge
@@ -264,6 +265,7 @@ def open_components(settings: Settings) -> Components:
         operations=Operations(OPERATIONS),
         outbox=store.outbox,
         subscriptions=live_reader,
+        shelf=DefinitionShelf(store.outbox, definitions.terminology),
     )
     return Components(
         settings, definitions, mappings, store, context, subscription_reader, live_reader

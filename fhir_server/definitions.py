@@ -82,7 +82,7 @@ def load(
         parameters=derive(_search_parameters(types), ImpliedSystems(element_types, value_sets)),
         validator=StructureValidator(_type_rules(types)),
         compartments=load_compartments(),
-        terminology=Terminology(read_terminology(terminology_folders), value_sets),
+        terminology=Terminology(read_terminology(terminology_folders), read_r4_terminology()),
         mapping_folders=_folders("mappings", mappings),
         profile_folders=_folders("profiles", profiles),
         terminology_folders=terminology_folders,
@@ -149,14 +149,14 @@ def read_mapping_language(terminology_folders: Sequence[Path], time_zone: str) -
 
 
 def read_terminology(folders: Sequence[Path]) -> list[Resource]:
-    """The CodeSystem and ValueSet resources in these folders; of one URL the last counts.
+    """The CodeSystems, ValueSets and ConceptMaps in these folders; of one URL the last counts.
 
     Raises:
         ValueError: a file is no such resource.
     """
     found: list[Resource] = []
     for folder in folders:
-        for kind in ("CodeSystem", "ValueSet"):
+        for kind in ("CodeSystem", "ValueSet", "ConceptMap"):
             for path in sorted(folder.glob(f"{kind}-*.json")):
                 try:
                     resource = resource_json.parse_resource(path.read_bytes())
@@ -165,6 +165,19 @@ def read_terminology(folders: Sequence[Path]) -> list[Resource]:
                 if resource["resourceType"] != kind or not resource.get("url"):
                     raise ValueError(f"{path} is no {kind} with a url")
                 found.append(resource)
+    return found
+
+
+def read_r4_terminology() -> Mapping[tuple[str, str], bytes]:
+    """What R4's bindings need, as JSON by type and URL, the latter bare and with its version."""
+    found: dict[tuple[str, str], bytes] = {}
+    for name, resource in _decode("terminology.json", dict[str, msgspec.Raw]).items():
+        kind, _, canonical = name.partition("|")
+        url, _, version = canonical.rpartition("|")
+        text = bytes(resource)
+        found[kind, url] = text
+        if version:
+            found[kind, f"{url}|{version}"] = text
     return found
 
 

@@ -133,6 +133,12 @@ class StoreUnavailable(FhirError):
     code = "transient"
 
 
+class TerminologyUnavailable(FhirError):
+    """The other terminology server, which would know, does not answer. Worth a retry."""
+
+    code = "transient"
+
+
 class DeliveryDeferred(Exception):
     """A sink could not deliver now; try again later.
 

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r4_terminology import terminology
+
 Json = dict[str, Any]
 
 TARGET = Path(__file__).resolve().parent.parent / "profiles" / "r4"
@@ -45,6 +47,10 @@ class Package:
                     resource = json.load(file)
                     by_url = self._resources.setdefault(resource["resourceType"], {})
                     by_url[resource.get("url", member.name)] = resource
+
+    @property
+    def all(self) -> Mapping[str, Mapping[str, Json]]:
+        return self._resources
 
     def of_type(self, resource_type: str) -> Mapping[str, Json]:
         return self._resources.get(resource_type, {})
@@ -309,6 +315,7 @@ def extract(package: Package) -> dict[str, str]:
     return {
         "elements.json": _format_elements(types),
         "value-sets.json": _format_object(value_sets(package, bound)),
+        "terminology.json": _format_object(terminology(package.all)),
         "search-parameters.json": _format_list(search_parameters(package)),
         "compartments.json": "{\n"
         + ",\n".join(

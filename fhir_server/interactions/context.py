@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fhir_server.core.compartment import Compartments
 from fhir_server.core.element_types import ElementTypes
+from fhir_server.core.operation_input import Inputs
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
@@ -17,6 +18,7 @@ from fhir_server.core.subscription_topic import Topic
 from fhir_server.core.terminology.terminology import NOTHING_KNOWN, Terminology
 from fhir_server.core.version import Version
 from fhir_server.errors import Issue
+from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
 from fhir_server.store.protocol import Outbox, Store
 
@@ -44,6 +46,22 @@ class Subscribable(Protocol):
 
     def read(self, version: Version) -> Subscription:
         """Raises `InvalidResource`: something that cannot be done; each is an issue."""
+        ...
+
+
+class RemoteTerminology(Protocol):
+    """Another server that is asked for what is not known here. Its calls wait: never on a loop.
+
+    Raises:
+        TerminologyUnavailable: it does not answer, or what it answers is no use.
+    """
+
+    def expansion(self, url: str) -> Resource | None:
+        """The value set at `url`, expanded; None: it has none."""
+        ...
+
+    def invoke(self, path: str, inputs: Inputs) -> Resource | None:
+        """What the operation at `path` answers; None: it does not know what is asked about."""
         ...
 
 
@@ -86,7 +104,8 @@ class Context:
     says what a resource refers to, for `_include`; `element_types` what a summary keeps.
     `operations` are those that routes, Bundles and the CapabilityStatement know.
     `page_key` makes page links: processes that serve the same clients share it. `outbox`
-    and `subscriptions` are for what is asked about deliveries.
+    and `subscriptions` are for what is asked about deliveries. `shelf` keeps definitions
+    between requests.
     """
 
     store: Store
@@ -107,6 +126,8 @@ class Context:
     operations: Operations = field(default_factory=Operations)
     outbox: Outbox | None = None
     subscriptions: Subscribable | None = None
+    shelf: DefinitionShelf | None = None
+    remote_terminology: RemoteTerminology | None = None
 
     def at(self, base_url: str) -> "Context":
         """The same, for a request that came by `base_url`."""

@@ -37,6 +37,7 @@ STATUS: Mapping[type[FhirError], int] = {
     errors.InvalidResource: 422,
     errors.TooCostly: 422,
     errors.StoreUnavailable: 503,
+    errors.TerminologyUnavailable: 503,
 }
 
 

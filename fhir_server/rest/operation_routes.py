@@ -12,11 +12,16 @@ from fhir_server.core import operation_input
 from fhir_server.interactions.operation import Level, Operation, invoke
 from fhir_server.operations import (
     acknowledge,
+    closure,
     everything,
+    expand,
     lastn,
+    lookup,
     meta,
     stats,
     subscription_status,
+    translate,
+    validate_code,
     websocket_token,
 )
 from fhir_server.rest import responses
@@ -28,6 +33,9 @@ _BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition/b
 _SUBSCRIPTION = frozenset({"Subscription"})
 _PATIENT = frozenset({"Patient"})
 _OBSERVATION = frozenset({"Observation"})
+_CODE_SYSTEM = frozenset({"CodeSystem"})
+_VALUE_SET = frozenset({"ValueSet"})
+_CONCEPT_MAP = frozenset({"ConceptMap"})
 
 OPERATIONS = (
     Operation(
@@ -74,6 +82,50 @@ OPERATIONS = (
         websocket_token.get_ws_binding_token,
         ("type", "instance"),
         _SUBSCRIPTION,
+    ),
+    Operation("lookup", _HL7 + "CodeSystem-lookup", lookup.lookup, ("type",), _CODE_SYSTEM),
+    Operation(
+        "subsumes",
+        _HL7 + "CodeSystem-subsumes",
+        lookup.subsumes,
+        ("type", "instance"),
+        _CODE_SYSTEM,
+    ),
+    Operation(
+        "validate-code",
+        _HL7 + "CodeSystem-validate-code",
+        validate_code.validate_in_code_system,
+        ("type", "instance"),
+        _CODE_SYSTEM,
+    ),
+    Operation(
+        "validate-code",
+        _HL7 + "ValueSet-validate-code",
+        validate_code.validate_in_value_set,
+        ("type", "instance"),
+        _VALUE_SET,
+    ),
+    Operation(
+        "expand",
+        _HL7 + "ValueSet-expand",
+        expand.expand_value_set,
+        ("type", "instance"),
+        _VALUE_SET,
+    ),
+    Operation(
+        "translate",
+        _HL7 + "ConceptMap-translate",
+        translate.translate_code,
+        ("type", "instance"),
+        _CONCEPT_MAP,
+    ),
+    Operation(
+        "closure",
+        _HL7 + "ConceptMap-closure",
+        closure.keep_closure,
+        ("system", "type"),
+        _CONCEPT_MAP,
+        affects_state=True,
     ),
 )
 

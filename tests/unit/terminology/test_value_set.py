@@ -13,7 +13,13 @@ ANIMALS = {
     "concept": [
         {"code": "cat", "concept": [{"code": "lynx"}, {"code": "manx"}]},
         {"code": "dog", "property": [{"code": "child", "valueCode": "pug"}]},
-        {"code": "husky", "property": [{"code": "parent", "valueCode": "dog"}]},
+        {
+            "code": "husky",
+            "property": [
+                {"code": "parent", "valueCode": "dog"},
+                {"code": "legs", "valueInteger": 4},
+            ],
+        },
     ],
 }
 
@@ -38,7 +44,11 @@ def of(*codes):
 
 
 def filtered(op, value):
-    return {"system": "urn:animals", "filter": [{"property": "concept", "op": op, "value": value}]}
+    return having("concept", op, value)
+
+
+def having(name, op, value):
+    return {"system": "urn:animals", "filter": [{"property": name, "op": op, "value": value}]}
 
 
 @pytest.mark.parametrize(
@@ -50,6 +60,14 @@ def filtered(op, value):
         ([filtered("is-not-a", "dog")], of("cat", "lynx", "manx")),
         ([filtered("generalizes", "lynx")], of("lynx", "cat")),
         ([filtered("in", "cat, dog")], of("cat", "dog")),
+        ([filtered("not-in", "cat, dog")], of("lynx", "manx", "pug", "husky")),
+        ([filtered("=", "pug")], of("pug")),
+        ([filtered("regex", "[lm].n?x")], of("lynx", "manx")),
+        ([filtered("regex", "at")], of()),
+        ([having("parent", "exists", "false")], of("cat", "dog")),
+        ([having("parent", "=", "dog")], of("pug", "husky")),
+        ([having("legs", "in", "3,4")], of("husky")),
+        ([having("legs", "not-in", "3,4")], of("cat", "lynx", "manx", "dog", "pug")),
         ([{"system": "urn:animals"}], of("cat", "lynx", "manx", "dog", "pug", "husky")),
         ([{"system": "urn:far"}], Codes(systems=frozenset({"urn:far"}))),
         ([{"system": "urn:animals", "concept": [{"code": "cat"}]}], of("cat")),
@@ -94,8 +112,9 @@ def test_an_expansion_counts_where_nothing_else_is_said():
 @pytest.mark.parametrize(
     "include",
     [
-        [filtered("regex", "c.*")],
-        [{"system": "urn:animals", "filter": [{"property": "x", "op": "=", "value": "1"}]}],
+        [filtered("regex", "(")],
+        [filtered("like", "c")],
+        [{"system": "urn:animals", "filter": [{"property": "x", "op": "is-a", "value": "1"}]}],
         [{"system": "urn:far", "filter": [{"property": "code", "op": "is-a", "value": "1"}]}],
         [{"valueSet": ["urn:nowhere"]}],
         [{}],

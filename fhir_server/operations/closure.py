@@ -1,0 +1,104 @@
+"""$closure: the closure table of a client, by name, versioned and resumable.
+
+https://hl7.org/fhir/R4/conceptmap-operation-closure.html. The table is a stored ConceptMap
+(`core.terminology.closure`): any process adds to it, and a client that lost an answer asks
+for what is new since the version that it has.
+"""
+
+from collections.abc import Iterable
+
+from fhir_server.core import resource_json
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.operation_input import fault
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.terminology import closure
+from fhir_server.core.terminology.closure import Table
+from fhir_server.core.terminology.coding import Asked, read_coding
+from fhir_server.core.terminology.terminology import Terminology
+from fhir_server.core.version import is_same_content, next_version
+from fhir_server.errors import NotFound, TooCostly
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.operation import Invocation
+from fhir_server.interactions.terminology import with_terminology_aside
+from fhir_server.operations.terminology_call import read_number
+from fhir_server.store.protocol import Transaction
+
+_MOST_CODES = 5_000
+_LONGEST_NAME = 200
+
+
+async def keep_closure(ctx: Context, call: Invocation) -> bytes:
+    """What the codes of this call add to the closure; without codes it begins anew.
+
+    Raises:
+        NotFound: it has no such version, or a code is not known.
+        TooCostly: it holds too many codes.
+    """
+    inputs = call.inputs
+    inputs.check_known("name", "concept", "version", "_format")
+    name, since = inputs.text("name"), read_number(inputs, "version")
+    if not name or len(name) > _LONGEST_NAME:
+        raise fault(f"a name of 1 to {_LONGEST_NAME} characters", "name", code="required")
+    asked = [read_coding(each, "concept") for each in inputs.objects("concept")]
+    if any(not each.system for each in asked):
+        raise fault("a Coding with a system is needed", "concept", code="required")
+    if since is not None:
+        if asked:
+            raise fault("goes without concepts: it asks for what was added before", "version")
+        return await _replay(ctx, name, since)
+    return await _add(ctx, name, asked)
+
+
+async def _add(ctx: Context, name: str, asked: list[Asked]) -> bytes:
+    key = ResourceKey("ConceptMap", closure.closure_id(name))
+    current = await ctx.store.read(key)
+    known = closure.read_table(current.resource() if current and current.body else None)
+    wanted = known.codes | {(each.system, each.code) for each in asked}
+    # Outside of the commit: what stands above a code may have to be looked for.
+    above = await with_terminology_aside(ctx, lambda ctx: _above(ctx.terminology, wanted))
+
+    def decide(tx: Transaction) -> Resource:
+        current = tx.read(key)
+        stored = current.resource() if current and current.body else None
+        before = closure.read_table(stored)
+        after = Table()
+        if asked:
+            after = closure.add(before, asked, lambda s, c: above.get((s, c), _held(before, s, c)))
+        if len(after.codes) > _MOST_CODES:
+            raise TooCostly(f"a closure holds at most {_MOST_CODES} codes")
+        resource = closure.format_table(after, name, key.resource_id)
+        if current is None or not is_same_content(current, resource):
+            current, put = next_version(current, key, resource, tx.now)
+            tx.put(current, put)
+        base = before if asked else after
+        return closure.format_difference(base, after, name, str(current.version_id))
+
+    return resource_json.format(await ctx.store.commit(decide))
+
+
+async def _replay(ctx: Context, name: str, since: int) -> bytes:
+    key = ResourceKey("ConceptMap", closure.closure_id(name))
+    current = await ctx.store.read(key)
+    before = await ctx.store.vread(key, since)
+    if current is None or before is None:
+        raise NotFound("this closure has no such version")
+    old, new = (closure.read_table(v.resource() if v.body else None) for v in (before, current))
+    version = str(current.version_id)
+    return resource_json.format(closure.format_difference(old, new, name, version))
+
+
+def _above(
+    terminology: Terminology, codes: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], frozenset[str]]:
+    found: dict[tuple[str, str], frozenset[str]] = {}
+    for system, code in sorted(codes):
+        known = terminology.find(system)
+        if known is None or known.find(code) is None:
+            raise NotFound(f"{system} has no code {code}, as far as it is known here")
+        found[system, code] = known.above(code)
+    return found
+
+
+def _held(table: Table, system: str, code: str) -> list[str]:
+    """What another process found out since this one looked."""
+    return [r.other for r in table.relations if (r.system, r.code) == (system, code)]
