@@ -137,7 +137,14 @@ def operation_routes(operations: Iterable[Operation]) -> Iterator[FhirRoute]:
         for level in operation.levels:
             for path in _paths(operation, level):
                 for method in ("POST",) if operation.affects_state else ("GET", "POST"):
-                    yield FhirRoute(method, path, endpoint, f"{operation.name}-{level}")
+                    yield FhirRoute(method, path, endpoint, f"{_title(operation)}-{level}")
+
+
+def _title(operation: Operation) -> str:
+    """Its name; with its type where the types have operations of one name."""
+    is_shared = sum(each.name == operation.name for each in OPERATIONS) > 1
+    types = "-".join(sorted(each.lower() for each in operation.resource_types))
+    return f"{types}-{operation.name}" if is_shared else operation.name
 
 
 def _paths(operation: Operation, level: Level) -> Iterator[str]:

@@ -12,7 +12,6 @@ from fhir_server.core.resource_json import Resource
 
 _PARENTS = frozenset({"parent", "subsumedBy"})
 _DETAILS = ("definition", "designation", "property")
-_ABSTRACT = frozenset({"notSelectable", "abstract"})
 _INACTIVE = frozenset({"retired", "inactive"})
 _NOTHING: Mapping[str, Any] = {}
 
@@ -28,7 +27,15 @@ class Concept(NamedTuple):
     def is_abstract(self) -> bool:
         """Whether it only groups others."""
         return any(
-            each.get("code") in _ABSTRACT and each.get("valueBoolean") is True
+            each.get("code") == "notSelectable" and each.get("valueBoolean") is True
+            for each in self.details.get("property", ())
+        )
+
+    @property
+    def is_deprecated(self) -> bool:
+        """Whether it belongs to no value set that does not list it, as R4 publishes them."""
+        return any(
+            each.get("code") == "status" and each.get("valueCode") == "deprecated"
             for each in self.details.get("property", ())
         )
 

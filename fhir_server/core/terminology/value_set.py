@@ -164,7 +164,7 @@ class _OfSystem:
         concept = self._known.find(code)
         if concept is None:
             return False if self._known.is_complete else None
-        return all(keeps(concept) for keeps in self._filters)
+        return _is_kept(concept, self._filters)
 
     def members(self) -> Iterator[Member]:
         if self._listed is not None:
@@ -178,7 +178,7 @@ class _OfSystem:
     def _told(self, known: AnyCodeSystem, filters: Sequence[Predicate]) -> Iterator[Member]:
         for code in known.codes:
             concept = known.find(code)
-            if concept is not None and all(keeps(concept) for keeps in filters):
+            if concept is not None and _is_kept(concept, filters):
                 yield Member(self._system, concept, self._version)
 
     def _member(self, code: str, listed: Any) -> Member:
@@ -281,6 +281,10 @@ def _part(part: Any, code_system: FindCodeSystem, imported: FindValueSet) -> Sel
     if not found:
         raise InvalidSearch("the value set includes what has neither a system nor a value set")
     return found[0] if len(found) == 1 else _Together(found)
+
+
+def _is_kept(concept: Concept, filters: Sequence[Predicate]) -> bool:
+    return not concept.is_deprecated and all(keeps(concept) for keeps in filters)
 
 
 def _listed_details(item: Any) -> Mapping[str, Any]:
