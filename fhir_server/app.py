@@ -15,7 +15,7 @@ from hashlib import sha256
 from importlib.metadata import entry_points
 from secrets import token_bytes
 from struct import unpack
-from time import time_ns
+from time import monotonic, time_ns
 from typing import Any
 
 from fastapi import FastAPI
@@ -27,6 +27,7 @@ from adapters.national_registry.documents import settings as document_registry
 from adapters.national_registry.documents.sink import NAME as DOCUMENT_REGISTRY
 from adapters.national_registry.port import Surroundings
 from adapters.rest_hook.sink import RestHook
+from adapters.terminology_server.client import TerminologyClient
 from fhir_server import __version__
 from fhir_server.core.date_range import load_zone
 from fhir_server.core.mapping.catalog import MappingCatalog, compile_catalog
@@ -266,6 +267,7 @@ def open_components(settings: Settings) -> Components:
         outbox=store.outbox,
         subscriptions=live_reader,
         shelf=DefinitionShelf(store.outbox, definitions.terminology),
+        remote_terminology=_remote_terminology(settings),
     )
     return Components(
         settings, definitions, mappings, store, context, subscription_reader, live_reader
@@ -291,6 +293,13 @@ def _subscription_reader(settings: Settings, definitions: Definitions) -> Subscr
     )
     topics = read_topics(definitions.profile_folders)
     return reader.knowing(reader.parse_topic(topic, now(), compile_condition) for topic in topics)
+
+
+def _remote_terminology(settings: Settings) -> TerminologyClient | None:
+    if not settings.terminology_server:
+        return None
+    keep_seconds = settings.terminology_server_keep_seconds
+    return TerminologyClient(settings.terminology_server, keep_seconds, monotonic)
 
 
 def _page_key(text: str) -> bytes:

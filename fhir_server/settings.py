@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     mappings: FolderList = ()
     profiles: FolderList = ()
     terminology: FolderList = ()
+    terminology_server: str = ""
+    terminology_server_keep_seconds: float = Field(default=3_600.0, ge=0)
     adapters: dict[str, dict[str, Any]] = Field(default_factory=dict)
     allow_private_endpoints: bool = False
     page_key: str = Field(default="", repr=False)
@@ -99,6 +101,14 @@ class Settings(BaseSettings):
             raise ValueError("an absolute URL is needed: https://host/fhir")
         if "?" in value or "#" in value or any(c.isspace() for c in value):
             raise ValueError("the base of links has no query, fragment or space")
+        return value.rstrip("/")
+
+    @field_validator("terminology_server")
+    @classmethod
+    def _check_terminology_server(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("the base URL of a FHIR server is needed: https://host/fhir")
         return value.rstrip("/")
 
     @classmethod

@@ -75,6 +75,10 @@ class Inputs:
                 found.append(given.value)
         return tuple(found)
 
+    def resource(self) -> Resource:
+        """All of them as a Parameters."""
+        return {"resourceType": "Parameters", "parameter": [_parameter(i) for i in self._inputs]}
+
     def params(self) -> Params:
         """All of them as if they had come in a query string.
 
@@ -82,6 +86,12 @@ class Inputs:
             InvalidRequest: one is not simple.
         """
         return tuple((given.name, _text(given)) for given in self._inputs)
+
+
+def _parameter(given: Input) -> dict[str, Any]:
+    name = given.path.rpartition(".")[2]
+    is_value = name == "resource" or name.startswith(_VALUE)
+    return {"name": given.name, name if is_value else "valueString": given.value}
 
 
 def of_params(params: Params) -> Inputs:

@@ -63,16 +63,16 @@ async def _with_definitions(ctx: Context, read: Callable[[Context], Awaitable[T]
     for _ in range(_MOST_DEFINITIONS):
         if asked is not None:
             found = await _find(ctx, asked)
+            if found is None and asked.resource_type == "ValueSet" and ctx.remote_terminology:
+                found = await asyncio.to_thread(ctx.remote_terminology.expansion, asked.url)
+                shelf = None  # how long its answers are kept is that server's client's affair
             ctx = replace(ctx, terminology=ctx.terminology.having(asked, found))
-        try:
-            answer = await read(ctx)
-        except NotLoaded as missing:
-            asked = missing
-            continue
-        finally:
             if shelf is not None:
                 shelf.keep(ctx.terminology, changes)
-        return answer
+        try:
+            return await read(ctx)
+        except NotLoaded as missing:
+            asked = missing
     return await read(ctx)
 
 
@@ -90,11 +90,7 @@ async def _find(ctx: Context, missing: NotLoaded) -> Resource | CodeSystem | Non
     if version:
         criteria += (("version", TokenValue(None, version)),)
     if resource_type != "CodeSystem":
-        found = await _newest(ctx, resource_type, criteria)
-        if found is None and resource_type == "ValueSet" and ctx.remote_terminology is not None:
-            expand = ctx.remote_terminology.expansion
-            found = await asyncio.to_thread(expand, missing.url)
-        return found
+        return await _newest(ctx, resource_type, criteria)
     found = await _newest(ctx, resource_type, criteria, is_fragment=False)
     found = found or await _newest(ctx, resource_type, criteria)
     return await _whole(ctx, found) if found else None

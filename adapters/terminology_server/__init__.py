@@ -1,0 +1,1 @@
+"""Another terminology server: asked for what is not known here."""
