@@ -20,6 +20,7 @@ from fhir_server.cli.archive_file import read_lines
 from fhir_server.cli.import_door import Door, ServerDoor, StoreDoor
 from fhir_server.cli.import_resources import Portion
 from fhir_server.cli.moving import progress_bar
+from fhir_server.cli.start_up import StartUpError
 from fhir_server.core import resource_json
 from fhir_server.core.resource_json import Resource
 from fhir_server.errors import FhirError
@@ -112,6 +113,6 @@ def _send(door: Door, resource: Resource) -> None:
     try:
         (answer,) = door.send(Portion(bundle, (str(resource["id"]),), 0))
     except FhirError as error:
-        raise ValueError(f"CodeSystem/{resource['id']}: {error}") from None
+        raise StartUpError(f"CodeSystem/{resource['id']}: {error}") from None
     if answer.effect == "failed":
-        raise ValueError(f"CodeSystem/{resource['id']}: {answer.reason}")
+        raise StartUpError(f"CodeSystem/{resource['id']}: {answer.reason}")

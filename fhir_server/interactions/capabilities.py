@@ -12,6 +12,7 @@ from fhir_server.core.capability import capability_statement
 from fhir_server.core.compartment import Compartments
 from fhir_server.core.patch.patch import FHIR_JSON, FHIR_XML, PATCH_TYPES
 from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.core.terminology_capability import terminology_capabilities
 from fhir_server.core.websocket_binding import websocket_url
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.operation import Operations
@@ -44,6 +45,13 @@ def capabilities(ctx: Context) -> bytes:
         "single" if ctx.limits.deletions == 1 else "multiple",
         tuple(ctx.subscriptions.topics) if ctx.subscriptions else (),
     )
+
+
+def terminology(ctx: Context) -> bytes:
+    """The TerminologyCapabilities, dated today: what is known before anything is stored."""
+    today = ctx.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    found = ctx.terminology.versions("CodeSystem")
+    return resource_json.format(terminology_capabilities(found, today, __version__))
 
 
 # Some hundred kilobytes that change once a day; clients ask for it on every start.

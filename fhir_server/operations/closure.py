@@ -5,7 +5,8 @@ https://hl7.org/fhir/R4/conceptmap-operation-closure.html. The table is a stored
 for what is new since the version that it has.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 from fhir_server.core import resource_json
 from fhir_server.core.identity import ResourceKey
@@ -14,16 +15,18 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.terminology import closure
 from fhir_server.core.terminology.closure import Table
 from fhir_server.core.terminology.coding import Asked, read_coding
-from fhir_server.core.terminology.terminology import Terminology
 from fhir_server.core.version import is_same_content, next_version
-from fhir_server.errors import NotFound, TooCostly
+from fhir_server.errors import NotFound, TooCostly, VersionConflict
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.operation import Invocation
 from fhir_server.interactions.terminology import with_terminology_aside
 from fhir_server.operations.terminology_call import read_number
-from fhir_server.store.protocol import Transaction
+from fhir_server.store.protocol import Decision, Transaction
+
+Code = tuple[str, str]
 
 _MOST_CODES = 5_000
+_TRIES = 20
 _LONGEST_NAME = 200
 
 
@@ -51,19 +54,32 @@ async def keep_closure(ctx: Context, call: Invocation) -> bytes:
 
 async def _add(ctx: Context, name: str, asked: list[Asked]) -> bytes:
     key = ResourceKey("ConceptMap", closure.closure_id(name))
-    current = await ctx.store.read(key)
-    known = closure.read_table(current.resource() if current and current.body else None)
-    wanted = known.codes | {(each.system, each.code) for each in asked}
-    # Outside of the commit: what stands above a code may have to be looked for.
-    above = await with_terminology_aside(ctx, lambda ctx: _above(ctx.terminology, wanted))
+    for _ in range(_TRIES):
+        current = await ctx.store.read(key)
+        known = closure.read_table(current.resource() if current and current.body else None)
+        wanted = known.codes | {(each.system, each.code) for each in asked}
+        # Outside of the commit: what stands above a code may have to be looked for.
+        above = await with_terminology_aside(ctx, partial(_above, wanted))
+        found = await ctx.store.commit(_decision(key, name, asked, above))
+        if found is not None:
+            return resource_json.format(found)
+    raise VersionConflict("others add to this closure at the same time: try again")
 
-    def decide(tx: Transaction) -> Resource:
+
+def _decision(
+    key: ResourceKey, name: str, asked: list[Asked], above: Mapping[Code, frozenset[str]]
+) -> Decision[Resource | None]:
+    """None: another process added codes of which `above` says nothing."""
+
+    def decide(tx: Transaction) -> Resource | None:
         current = tx.read(key)
         stored = current.resource() if current and current.body else None
         before = closure.read_table(stored)
         after = Table()
         if asked:
-            after = closure.add(before, asked, lambda s, c: above.get((s, c), _held(before, s, c)))
+            if not before.codes <= above.keys():
+                return None
+            after = closure.add(before, asked, lambda system, code: above[system, code])
         if len(after.codes) > _MOST_CODES:
             raise TooCostly(f"a closure holds at most {_MOST_CODES} codes")
         resource = closure.format_table(after, name, key.resource_id)
@@ -73,7 +89,7 @@ async def _add(ctx: Context, name: str, asked: list[Asked]) -> bytes:
         base = before if asked else after
         return closure.format_difference(base, after, name, str(current.version_id))
 
-    return resource_json.format(await ctx.store.commit(decide))
+    return decide
 
 
 async def _replay(ctx: Context, name: str, since: int) -> bytes:
@@ -87,18 +103,11 @@ async def _replay(ctx: Context, name: str, since: int) -> bytes:
     return resource_json.format(closure.format_difference(old, new, name, version))
 
 
-def _above(
-    terminology: Terminology, codes: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], frozenset[str]]:
-    found: dict[tuple[str, str], frozenset[str]] = {}
+def _above(codes: Iterable[Code], ctx: Context) -> dict[Code, frozenset[str]]:
+    found: dict[Code, frozenset[str]] = {}
     for system, code in sorted(codes):
-        known = terminology.find(system)
+        known = ctx.terminology.find(system)
         if known is None or known.find(code) is None:
             raise NotFound(f"{system} has no code {code}, as far as it is known here")
         found[system, code] = known.above(code)
     return found
-
-
-def _held(table: Table, system: str, code: str) -> list[str]:
-    """What another process found out since this one looked."""
-    return [r.other for r in table.relations if (r.system, r.code) == (system, code)]

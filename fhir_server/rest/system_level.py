@@ -7,9 +7,11 @@ from starlette.responses import Response
 
 from fhir_server.core.bundle_request import parse_type
 from fhir_server.core.query_string import Params
+from fhir_server.errors import InvalidRequest, Issue
 from fhir_server.interactions import history as history_interaction
 from fhir_server.interactions.batch import batch
 from fhir_server.interactions.capabilities import capabilities as capabilities_interaction
+from fhir_server.interactions.capabilities import terminology as terminology_interaction
 from fhir_server.interactions.system_search import system_search
 from fhir_server.interactions.transaction import transaction
 from fhir_server.rest import bundle_responses, responses
@@ -17,6 +19,11 @@ from fhir_server.rest.request import FhirRequest
 
 
 async def capabilities(request: FhirRequest) -> Response:
+    mode = dict(request.params).get("mode", "full")
+    if mode not in ("full", "normative", "terminology"):
+        raise InvalidRequest(issues=(Issue("value", "full, normative or terminology", "mode"),))
+    if mode == "terminology":
+        return responses.of_body(request, terminology_interaction(request.ctx))
     return responses.of_body(request, capabilities_interaction(request.ctx))
 
 

@@ -372,3 +372,34 @@ def test_in_and_below_of_a_search_use_the_same_definitions(client, unique):
     name = [f"Observation/{observation['id']}"]
     assert client.found(f"Observation?code:in=urn:{unique}:set") == name
     assert client.found(f"Observation?code:below=urn:{unique}|cat") == name
+
+
+def test_the_server_says_which_terminology_it_has(client):
+    found = client.get("metadata", params={"mode": "terminology"}).json()
+    assert found["resourceType"] == "TerminologyCapabilities"
+    systems = {each["uri"]: each.get("version") for each in found["codeSystem"]}
+    assert systems[ADMINISTRATIVE] == [{"code": "4.0.1"}]
+    assert {UCUM, "http://loinc.org", "urn:iso:std:iso:11073:10101"} <= systems.keys()
+    assert client.get("metadata").json()["resourceType"] == "CapabilityStatement"
+    assert client.get("metadata", params={"mode": "other"}).status_code == 400
+    stored = {**found, "date": "2024-01-01"}
+    assert client.post("TerminologyCapabilities", stored).status_code == 201
+
+
+def test_the_shipped_maps_translate_and_tell_their_gaps(client):
+    def translated(code, **query):
+        query = {"system": "http://loinc.org", "code": code, **query}
+        response = client.get("ConceptMap/$translate", params=query)
+        matches = [e["part"] for e in response.json()["parameter"] if e["name"] == "match"]
+        found = [p["valueCoding"]["code"] for m in matches for p in m if p["name"] == "concept"]
+        return outputs(response)["result"], found
+
+    mdc = {"targetsystem": "urn:iso:std:iso:11073:10101"}
+    assert translated("8480-6", **mdc) == (True, ["150021"])
+    back = {"system": "urn:iso:std:iso:11073:10101", "reverse": "true"}
+    assert translated("150021", **back, targetsystem="http://loinc.org") == (True, ["8480-6"])
+    national = {"url": "https://pmp.example/fhir/ConceptMap/loinc-nsi-vital-parameters"}
+    assert translated("8310-5", **national) == (True, ["6"])
+    assert translated("8480-6", **national) == (False, [])
+    units = {"url": "https://pmp.example/fhir/ConceptMap/ucum-nsi-units"}
+    assert translated("mm[Hg]", **units, system=UCUM) == (False, [])

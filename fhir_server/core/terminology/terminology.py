@@ -155,10 +155,18 @@ class Terminology:
 
     def names(self, resource_type: str) -> list[str]:
         """The canonical URLs of the definitions of a type that are in it, in order."""
+        return [url for url, _ in self.versions(resource_type)]
+
+    def versions(self, resource_type: str) -> list[tuple[str, str | None]]:
+        """As `names`, with a version of each that has one."""
         found = {url for kind, url in (*self._packed, *self._resources) if kind == resource_type}
         if resource_type == "CodeSystem":
             found.update(self._code_systems, _GRAMMARS)
-        return sorted(url for url in found if "|" not in url)
+        versions: dict[str, str | None] = {}
+        for name in sorted(found):
+            url, _, version = name.partition("|")
+            versions[url] = version or versions.get(url)
+        return sorted(versions.items())
 
     def _copy(self) -> "Terminology":
         other = Terminology(packed=self._packed)
