@@ -110,8 +110,13 @@ async def reprocess(
         InvalidResource: the Task, or the payload it keeps, was altered.
         StoreUnavailable: nothing was changed.
     """
-    if not quarantine.is_open(version.resource()):
+    task = version.resource()
+    if not quarantine.is_open(task):
         return Reprocessed(version.key, None)
+    if quarantine.is_of_stored_reading(task):
+        # Placed again by what follows the assignments; there is no payload to decide.
+        reason, detail = quarantine.reason_of(task)
+        return Reprocessed(version.key, Verdict.QUARANTINED, reason=reason, detail=detail)
     held, raw = await _kept(ctx, version)
     mapping = mappings.get(held.mapping)
     payload = read_payload(mapping, 0, raw, held.gateway)
