@@ -48,6 +48,7 @@ from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.guard_assignments import AssignmentGuard
 from fhir_server.operations.judge import Judge
 from fhir_server.operations.judged_store import JudgedStore, Judging
+from fhir_server.operations.keep_views import keep_views
 from fhir_server.operations.place_again import PlacingAgain
 from fhir_server.operations.raise_alerts import Alerts
 from fhir_server.outbox.delivery_audit import DeliveryAudit
@@ -341,6 +342,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
                     settings.placing_seconds
                 )
             ),
+            asyncio.create_task(keep_views(components.context, new_id(), settings.views_seconds)),
         )
         sockets = app.state.sockets = components.sockets()
         store.observe(lambda _: sockets.nudge())

@@ -17,6 +17,7 @@ from fhir_server.operations import (
     meta,
     stats,
     subscription_status,
+    views,
     websocket_token,
 )
 from fhir_server.rest import responses
@@ -53,6 +54,20 @@ OPERATIONS = (
         ("instance",),
         frozenset({"DetectedIssue"}),
         affects_state=True,
+    ),
+    *(
+        Operation(
+            name,
+            f"https://pmp.example/fhir/OperationDefinition/{name}",
+            perform,
+            ("instance",),
+            _PATIENT,
+        )
+        for name, perform in (
+            ("cgm-summary", views.cgm_summary),
+            ("cgm-day", views.cgm_day),
+            ("home-blood-pressure", views.home_blood_pressure),
+        )
     ),
     Operation(
         "status",
