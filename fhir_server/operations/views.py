@@ -19,6 +19,7 @@ from fhir_server.core.monitoring.views import (
     Days,
     Pair,
     Point,
+    as_kept,
     glucose_day,
     glucose_summary,
     is_derived,
@@ -79,7 +80,11 @@ async def cgm_day(ctx: Context, call: Invocation) -> bytes:
     points = await _points(ctx, view)
     if not points:
         raise NotFound("no continuous glucose was measured on that day")
-    return resource_json.format(glucose_day(view.patient, view.days.first, points, view.zone))
+    day = glucose_day(view.patient, view.days.first, points, view.zone)
+    if view.days.first >= ctx.now().astimezone(view.zone).date():
+        # It goes on.
+        day["status"] = "preliminary"
+    return resource_json.format(day)
 
 
 async def home_blood_pressure(ctx: Context, call: Invocation) -> bytes:
@@ -104,7 +109,7 @@ async def store_views(ctx: Context, patient: ResourceKey, yesterday: date) -> in
         sources = []
         for day, some in _by_day(points, whole):
             chunk = await asyncio.to_thread(glucose_day, patient, day, some, zone)
-            key, is_new = await _store(ctx, chunk)
+            key, is_new = await _store(ctx, as_kept(chunk))
             sources.append(str(key))
             stored += is_new
         summary = glucose_summary(patient, whole.days, points, sources, zone)
@@ -165,13 +170,15 @@ async def _points(ctx: Context, view: View) -> list[Point]:
 def _read_points(versions: Sequence[Version], view: View) -> Iterator[Point]:
     stretch = view.days.stretch(view.zone)
     for version in versions:
-        reading = measured(version.resource())
+        resource = version.resource()
+        reading = measured(resource)
         instant = reading.instant(view.zone) if reading else None
         if reading is None or instant is None or not stretch.start <= instant < stretch.end:
             continue
         for number in reading.numbers:
             if number.unit in (MG_DL, MMOL_L):
-                yield Point(instant, number.value, number.unit)
+                device = (resource.get("device") or {}).get("reference", "")
+                yield Point(instant, number.value, number.unit, number.comparator, device)
                 break
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -86,6 +87,30 @@ def test_a_day_is_one_trace_with_gaps(ward):
     trace = ward.get(f"Patient/{patient}/$cgm-day?start=2024-03-10")["valueSampledData"]
     assert trace["period"] == 300_000
     assert trace["data"].split() == ["5.5", "E", "6.0", *["E"] * 285]
+
+
+def test_beyond_the_sensor_is_marked_and_its_limits_are_told(ward):
+    patient = ward.patient()[0]["id"]
+    device = {"reference": f"Device/{ward.device()[0]['id']}"}
+    for minute, value, comparator in ((0, 2.2, "<"), (5, 22.2, ">"), (10, 7.1, None)):
+        point = glucose(patient, f"2024-03-10T00:{minute:02}:00+03:00", value)
+        if comparator:
+            point["valueQuantity"]["comparator"] = comparator
+        ward.create({**point, "device": device})
+    day = ward.get(f"Patient/{patient}/$cgm-day?start=2024-03-10")
+    trace = day["valueSampledData"]
+    assert trace["data"].split()[:4] == ["L", "U", "7.1", "E"]
+    assert (trace["lowerLimit"], trace["upperLimit"]) == (2.2, 22.2)
+    assert (day["device"], day["status"]) == (device, "final")
+    assert day["code"]["coding"][0]["code"] == "105272-9"
+
+
+def test_a_day_that_goes_on_is_preliminary(ward):
+    patient = ward.patient()[0]["id"]
+    now = datetime.now(UTC)
+    ward.create(glucose(patient, now.isoformat(), 7))
+    today = now.astimezone(ZoneInfo("Europe/Moscow")).date()
+    assert ward.get(f"Patient/{patient}/$cgm-day?start={today}")["status"] == "preliminary"
 
 
 def test_the_mean_of_pressure_is_derived_from_the_pairs(ward):

@@ -39,14 +39,25 @@ _MEANS = {
 }
 _IN_RANGE = {MG_DL: (Decimal(70), Decimal(180)), MMOL_L: (Decimal("3.9"), Decimal("10.0"))}
 _DIGITS = {MG_DL: 0, MMOL_L: 1}
+_POINTS = {
+    MG_DL: ("99504-3", "Glucose [Mass/volume] in Interstitial fluid"),
+    MMOL_L: ("105272-9", "Glucose [Moles/volume] in Interstitial fluid"),
+}
+_BEYOND = {"<": "L", ">": "U"}
+_LIMITS = {"<": "lowerLimit", ">": "upperLimit"}
 
 
 class Point(NamedTuple):
-    """One value of continuous glucose; one beyond the sensor's range is at its limit."""
+    """One value of continuous glucose, and the device that it is of, as a reference.
+
+    One beyond the sensor's range is at its limit, with the `comparator` "<" or ">".
+    """
 
     instant: int
     value: Decimal
     unit: str
+    comparator: str = ""
+    device: str = ""
 
 
 class Pair(NamedTuple):
@@ -113,21 +124,25 @@ def glucose_summary(
 
 
 def glucose_day(patient: ResourceKey, day: date, points: Sequence[Point], zone: tzinfo) -> Resource:
-    """A day as one SampledData of at least one point; a slot without one is `E`."""
+    """A day as one SampledData of at least one point; a slot without one is `E`.
+
+    Beyond the sensor's range is `L` and `U`, with the limits beside the samples.
+    """
     days = Days(day, day)
     stretch = days.stretch(zone)
     unit = points[-1].unit
     # A day of a change of the clock has other than 288.
     slots = ["E"] * ((stretch.end - stretch.start) // SLOT)
+    limits: dict[str, Decimal] = {}
     for point in points:
         number = (point.instant - stretch.start) // SLOT
         if 0 <= number < len(slots):
-            slots[number] = format(_rounded(_in_unit(point, unit), _DIGITS[unit]), "f")
+            value = _rounded(_in_unit(point, unit), _DIGITS[unit])
+            slots[number] = _BEYOND.get(point.comparator[:1]) or format(value, "f")
+            if limit := _LIMITS.get(point.comparator[:1]):
+                limits[limit] = value
     view = _view(patient, "glucose-day", days, ())
-    view["code"] = {
-        "coding": [{"system": _MEASUREMENT_SYSTEM, "code": "interstitial-glucose-day"}],
-        "text": "Interstitial glucose of a day",
-    }
+    view["code"] = _concept(*_POINTS[unit])
     view["effectivePeriod"] = {
         "start": format_moment(stretch.start),
         "end": format_moment(stretch.end - 1),
@@ -136,10 +151,19 @@ def glucose_day(patient: ResourceKey, day: date, points: Sequence[Point], zone: 
     view["valueSampledData"] = {
         "origin": {"value": Decimal(0), "unit": unit, "system": UCUM, "code": unit},
         "period": Decimal(300_000),
+        **limits,
         "dimensions": 1,
         "data": " ".join(slots),
     }
+    if len(devices := {point.device for point in points}) == 1 and (device := devices.pop()):
+        view["device"] = {"reference": device}
     return view
+
+
+def as_kept(day: Resource) -> Resource:
+    """The day as it is stored: with a code of its own, or it would be among its points."""
+    code = {"system": _MEASUREMENT_SYSTEM, "code": "interstitial-glucose-day"}
+    return {**day, "code": {"coding": [code], "text": "Interstitial glucose of a day"}}
 
 
 def pressure_mean(patient: ResourceKey, days: Days, pairs: Sequence[Pair]) -> Resource:
