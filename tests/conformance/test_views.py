@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -107,7 +108,7 @@ def test_beyond_the_sensor_is_marked_and_its_limits_are_told(ward):
 
 def test_a_day_that_goes_on_is_preliminary(ward):
     patient = ward.patient()[0]["id"]
-    now = datetime.now(UTC)
+    now = datetime.fromtimestamp(time.time(), UTC)
     ward.create(glucose(patient, now.isoformat(), 7))
     today = now.astimezone(ZoneInfo("Europe/Moscow")).date()
     assert ward.get(f"Patient/{patient}/$cgm-day?start={today}")["status"] == "preliminary"
