@@ -7,7 +7,7 @@ import asyncio
 import gc
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -47,8 +47,11 @@ from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
 from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
 from fhir_server.operations.escalate import keep_escalating
+from fhir_server.operations.guard_assignments import AssignmentGuard
 from fhir_server.operations.judge import Judge
-from fhir_server.operations.judged_store import JudgedStore
+from fhir_server.operations.judged_store import JudgedStore, Judging
+from fhir_server.operations.keep_views import keep_views
+from fhir_server.operations.place_again import PlacingAgain
 from fhir_server.operations.raise_alerts import Alerts
 from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
@@ -239,7 +242,7 @@ def open_components(settings: Settings) -> Components:
     store = open_store(settings.store, indexer, definitions.parameters, now, extend)
     live_reader = LiveReader(store.outbox, subscription_reader)
     context = Context(
-        store=JudgedStore(store, _judge(settings, definitions)) if settings.monitoring else store,
+        store=JudgedStore(store, *_judges(settings, definitions)),
         parameters=definitions.parameters,
         terminology=definitions.terminology,
         validator=SubscriptionChecks(
@@ -274,14 +277,13 @@ def open_components(settings: Settings) -> Components:
     )
 
 
-def _judge(settings: Settings, definitions: Definitions) -> Judge:
+def _judges(settings: Settings, definitions: Definitions) -> Iterator[Judging]:
     zone = load_zone(settings.time_zone)
-    return Judge(
-        read_monitoring_rules(definitions.profile_folders),
-        definitions.parameters,
-        zone,
-        Alerts(definitions.parameters, zone, new_id),
-    )
+    yield AssignmentGuard(definitions.parameters, zone, new_id)
+    if settings.monitoring:
+        rules = read_monitoring_rules(definitions.profile_folders)
+        alerts = Alerts(definitions.parameters, zone, new_id)
+        yield Judge(rules, definitions.parameters, zone, alerts)
 
 
 def _subscription_reader(settings: Settings, definitions: Definitions) -> SubscriptionReader:
@@ -346,6 +348,12 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
             asyncio.create_task(
                 keep_escalating(components.context, settings.alert_escalation_minutes)
             ),
+            asyncio.create_task(
+                PlacingAgain(components.context, components.mappings, new_id()).keep_placing(
+                    settings.placing_seconds
+                )
+            ),
+            asyncio.create_task(keep_views(components.context, new_id(), settings.views_seconds)),
         )
         sockets = app.state.sockets = components.sockets()
         store.observe(lambda _: sockets.nudge())

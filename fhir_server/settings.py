@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     deliver: bool = True
     monitoring: bool = True
     alert_escalation_minutes: float = Field(default=30.0, ge=0)
+    placing_seconds: float = Field(default=2.0, ge=0)
+    views_seconds: float = Field(default=600.0, ge=0)
     subscription_patience_days: float = Field(default=7.0, gt=0, le=3_650)
     drain_seconds: float = Field(default=1.0, ge=0, le=60)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -94,10 +94,13 @@ def show_quarantine(
     server: Server = "http://127.0.0.1:8080",
     reprocess: Annotated[bool, typer.Option("--reprocess", help="Try all of it again.")] = False,
     reason: Annotated[str, typer.Option(help="Only what was held back for this.")] = "",
+    device: Annotated[str, typer.Option(help="Only of this device: system|value, or value.")] = "",
+    before: Annotated[str, typer.Option(help="Only what came before this date.")] = "",
 ) -> None:
-    """Show what was held back and why; with --reprocess, try it again."""
+    """Show what was held back and why, oldest first; with --reprocess, try it again."""
     base = f"{server.rstrip('/')}/readings/quarantine"
-    params = {"_count": "200", **({"reason": reason} if reason else {})}
+    wanted = {"reason": reason, "device": device, "before": before}
+    params = {"_count": "200", **{name: value for name, value in wanted.items() if value}}
     try:
         with requests.Session() as session:
             if reprocess:
@@ -115,7 +118,7 @@ def _list(session: requests.Session, base: str, params: dict[str, str]) -> None:
         for line in answer["quarantined"]:
             reasons[line["reason"]] += 1
             if reasons.total() <= _SHOWN:
-                names = ("quarantine", "received", "mapping", "reason", "detail")
+                names = ("quarantine", "received", "mapping", "device", "reason", "detail")
                 _print_whole("  ".join(str(line.get(name, "")) for name in names))
     if not reasons:
         _out.print("nothing waits in quarantine")

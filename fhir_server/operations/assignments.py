@@ -20,6 +20,7 @@ from fhir_server.core.monitoring.assignment import (
     parse_plan,
 )
 from fhir_server.core.monitoring.assignment_book import WATCHED, AssignmentBook
+from fhir_server.core.monitoring.placing_work import former_patient
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.operations.followed_book import FollowedBook, referring
 from fhir_server.store.protocol import Transaction
@@ -78,14 +79,30 @@ class AssignmentLookUp:
             parsed = parse_assignment(statement.key, statement.resource(), self._zone)
             if parsed is not None and parsed[0] in held:
                 held[parsed[0]].append(parsed[1])
+        former = self._former(tx, keys)
         for key in keys:
             version = tx.read(key)
             record = None
             if version is not None and not version.is_deletion:
                 record = parse_device(key, version.resource())
             if record is not None:
-                record = record._replace(assignments=tuple(held[key]))
+                record = record._replace(
+                    assignments=tuple(held[key]), former=tuple(dict.fromkeys(former[key]))
+                )
             book.learn_device(key, record)
+
+    def _former(
+        self, tx: Transaction, keys: Sequence[ResourceKey]
+    ) -> dict[ResourceKey, list[ResourceKey]]:
+        """The patients that corrections took these devices from: their work is kept."""
+        former: dict[ResourceKey, list[ResourceKey]] = {key: [] for key in keys}
+        for version in referring(tx, self._parameters, "Task", "focus", keys):
+            task = version.resource()
+            device = local_key(task.get("focus"), "Device")
+            patient = former_patient(task)
+            if device in former and patient is not None:
+                former[device].append(patient)
+        return former
 
     def _fill_patients(
         self, book: AssignmentBook, tx: Transaction, keys: Sequence[ResourceKey]

@@ -268,8 +268,7 @@ class _Decision:
             if isinstance(projected, _Unplaced):
                 continue
             names[projected.name] = projected.name
-            for alias in projected.placed.aliases:
-                other = projected.placed.placement._replace(device_identifier=alias)
+            for other in projected.placed.other_placements():
                 names[reading_identifier(reading, other)] = projected.name
         if not names:
             return

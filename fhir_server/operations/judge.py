@@ -40,6 +40,8 @@ class Change(NamedTuple):
 class Judge:
     """One a process and store. `zone` is that of times without an offset."""
 
+    looked_at = frozenset({"Observation", "DetectedIssue"})
+
     def __init__(
         self, rules: MonitoringRules, parameters: SearchParameters, zone: tzinfo, alerts: Alerts
     ) -> None:

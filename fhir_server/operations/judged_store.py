@@ -5,16 +5,16 @@ transaction, a correction), it is put by a decision; the judgement is a part of 
 decision, so after a crash both are there or neither is (ADR 0020).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from fhir_server.core.form import Filled
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
-from fhir_server.operations.judge import Change, Judge
+from fhir_server.operations.judge import Change
 from fhir_server.store.protocol import (
     CommittedGroup,
     Decision,
@@ -26,28 +26,52 @@ from fhir_server.store.protocol import (
 
 T = TypeVar("T")
 
-_LOOKED_AT = frozenset({"Observation", "DetectedIssue"})
+
+class Judging(Protocol):
+    """What looks at the puts of a decision, each with the types that it wants to see."""
+
+    looked_at: frozenset[str]
+
+    def judge(self, tx: Transaction, changes: Sequence[Change]) -> int:
+        """Put what follows, or raise what is wrong; the sequence to confirm, 0 if none."""
+        ...
+
+    def confirm(self, sequence: int) -> None:
+        """A decision whose judgement was as of `sequence` is committed."""
+        ...
 
 
 class JudgedStore:
-    """`Store`, with a judge that looks at what each decision has put."""
+    """`Store`, with judges that look at what each decision has put.
 
-    def __init__(self, store: Store, judge: Judge) -> None:
+    They see what the decision put and not what the judges before them did.
+    """
+
+    def __init__(self, store: Store, *judges: Judging) -> None:
         self._store = store
-        self._judge = judge
+        self._judges = judges
+        self._looked_at = frozenset().union(*(judge.looked_at for judge in judges))
 
     async def commit(self, decide: Decision[T]) -> T:
         """As `Store.commit`."""
 
-        def decide_and_judge(tx: Transaction) -> tuple[T, int]:
-            watched = _Watched(tx)
+        def decide_and_judge(tx: Transaction) -> tuple[T, tuple[tuple[Judging, int], ...]]:
+            watched = _Watched(tx, self._looked_at)
             answer = decide(watched)
-            return answer, self._judge.judge(tx, watched.judged) if watched.judged else 0
+            return answer, tuple(
+                self._judge(tx, watched.changes_made)
+            ) if watched.changes_made else ()
 
-        answer, sequence = await self._store.commit(decide_and_judge)
-        if sequence:
-            self._judge.confirm(sequence)
+        answer, judged = await self._store.commit(decide_and_judge)
+        for judge, sequence in judged:
+            judge.confirm(sequence)
         return answer
+
+    def _judge(self, tx: Transaction, changes: Sequence[Change]) -> Iterator[tuple[Judging, int]]:
+        for judge in self._judges:
+            seen = [change for change in changes if change.key.resource_type in judge.looked_at]
+            if seen and (sequence := judge.judge(tx, seen)):
+                yield judge, sequence
 
     async def read(self, key: ResourceKey) -> Version | None:
         return await self._store.read(key)
@@ -89,9 +113,10 @@ class JudgedStore:
 class _Watched:
     """A transaction that remembers what has been put of the types that are looked at."""
 
-    def __init__(self, tx: Transaction) -> None:
+    def __init__(self, tx: Transaction, looked_at: frozenset[str]) -> None:
         self._tx = tx
-        self.judged: list[Change] = []
+        self._looked_at = looked_at
+        self.changes_made: list[Change] = []
 
     @property
     def now(self) -> datetime:
@@ -112,7 +137,7 @@ class _Watched:
         return self._tx.changes(after, resource_types)
 
     def put(self, version: Version, resource: Resource | Filled | None) -> None:
-        if version.key.resource_type in _LOOKED_AT:
+        if version.key.resource_type in self._looked_at:
             before = self._tx.read(version.key) if version.version_id > 1 else None
-            self.judged.append(Change(version.key, before, resource))
+            self.changes_made.append(Change(version.key, before, resource))
         self._tx.put(version, resource)

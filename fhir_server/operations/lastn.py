@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fhir_server.core import bundle, resource_json
 from fhir_server.core.bundle import Link, SearchEntry
+from fhir_server.core.monitoring.views import is_derived
 from fhir_server.core.operation_input import Inputs, fault
 from fhir_server.core.outcome import operation_outcome
 from fhir_server.core.query_string import Params
@@ -139,11 +140,15 @@ async def _collect(ctx: Context, query: Query, most: int) -> tuple[list[_Kind], 
     while True:
         page = await ctx.store.search(query)
         for cursor, version in zip(page.cursors, page.versions, strict=True):
-            kind = _kind_of(_codings(version.resource().get("code")), by_coding)
+            looked_at += 1
+            resource = version.resource()
+            if is_derived(resource):
+                # Computed by the server: the last that was measured is what is asked for.
+                continue
+            kind = _kind_of(_codings(resource.get("code")), by_coding)
             time = cursor.values[0]
             if not kind.is_complete(most, time):
                 kind.members.append(_Member(looked_at, time, version))
-            looked_at += 1
         if page.next is None:
             kinds = list({id(kind): kind for kind in by_coding.values()}.values())
             return sorted(kinds, key=lambda kind: kind.members[0].place), page.as_of

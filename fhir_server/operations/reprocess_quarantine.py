@@ -5,6 +5,7 @@ then. Each Task is one decision; what still cannot be decided stays, with its re
 """
 
 import hashlib
+from datetime import datetime
 from typing import NamedTuple
 
 from fhir_server.core.identity import ResourceKey
@@ -19,9 +20,10 @@ from fhir_server.core.monitoring.quarantine import (
     HeldBack,
 )
 from fhir_server.core.resource_json import Resource
-from fhir_server.core.search.query import Clause, Cursor, Query, SortKey, TokenValue
+from fhir_server.core.search.query import Clause, Criterion, Cursor, Query, SortKey, TokenValue
 from fhir_server.core.version import Version, next_version
 from fhir_server.errors import InvalidResource, Issue, NotFound
+from fhir_server.interactions.condition import parse_condition
 from fhir_server.interactions.context import Context
 from fhir_server.operations.assignments import Assignments
 from fhir_server.operations.ingest_readings import (
@@ -51,20 +53,44 @@ class WorkPage(NamedTuple):
     after: Cursor | None
 
 
+class Wanted(NamedTuple):
+    """Which Tasks of the work list: of a reason, of a device ("value" or "system|value"),
+    of payloads that came `before` a FHIR date; "" is any.
+    """
+
+    reason: str = ""
+    device: str = ""
+    before: str = ""
+
+
+ALL = Wanted()
+
+
 async def list_quarantine(
     ctx: Context,
     count: int,
-    reason: str = "",
+    wanted: Wanted = ALL,
     after: Cursor | None = None,
     as_of: int | None = None,
 ) -> WorkPage:
-    """The Tasks that wait, all or those of one reason."""
-    criteria = [
+    """The Tasks that wait, oldest first.
+
+    Raises:
+        InvalidSearch: `before` is no date.
+    """
+    criteria: list[Criterion] = [
         _token(ctx, "code", TASK_SYSTEM, TASK_CODE),
         _token(ctx, "status", None, *OPEN_STATUSES),
     ]
-    if reason:
-        criteria.append(_token(ctx, "business-status", REASON_SYSTEM, reason))
+    if wanted.reason:
+        criteria.append(_token(ctx, "business-status", REASON_SYSTEM, wanted.reason))
+    if wanted.device:
+        system, bar, value = wanted.device.rpartition("|")
+        token = _token(ctx, "requester", system if bar else None, value)
+        criteria.append(token._replace(modifier="identifier"))
+    if wanted.before:
+        authored = (("authored-on", f"lt{wanted.before}"),)
+        criteria += parse_condition(ctx, "Task", authored).query.criteria
     last_updated = ctx.parameters.get("Task", "_lastUpdated")
     assert last_updated is not None
     page: Page = await ctx.store.search(
@@ -79,6 +105,23 @@ async def list_quarantine(
         )
     )
     return WorkPage(page.versions, page.as_of, page.next)
+
+
+async def oldest_waiting(ctx: Context) -> datetime | None:
+    """When the oldest payload came that still waits; None where nothing does."""
+    criteria = (
+        _token(ctx, "code", TASK_SYSTEM, TASK_CODE),
+        _token(ctx, "status", None, *OPEN_STATUSES),
+    )
+    authored = ctx.parameters.get("Task", "authored-on")
+    assert authored is not None
+    page = await ctx.store.search(
+        Query("Task", criteria, sort=(SortKey(authored, descending=False),), count=1)
+    )
+    for version in page.versions:
+        text = version.resource().get("authoredOn")
+        return datetime.fromisoformat(text) if text else None
+    return None
 
 
 async def find_task(ctx: Context, task_id: str) -> Version:
@@ -110,8 +153,13 @@ async def reprocess(
         InvalidResource: the Task, or the payload it keeps, was altered.
         StoreUnavailable: nothing was changed.
     """
-    if not quarantine.is_open(version.resource()):
+    task = version.resource()
+    if not quarantine.is_open(task):
         return Reprocessed(version.key, None)
+    if quarantine.is_of_stored_reading(task):
+        # Placed again by what follows the assignments; there is no payload to decide.
+        reason, detail = quarantine.reason_of(task)
+        return Reprocessed(version.key, Verdict.QUARANTINED, reason=reason, detail=detail)
     held, raw = await _kept(ctx, version)
     mapping = mappings.get(held.mapping)
     payload = read_payload(mapping, 0, raw, held.gateway)

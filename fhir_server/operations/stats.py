@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from fhir_server.core import reference, resource_json, statistics
 from fhir_server.core.measurement import Measurements, measure
+from fhir_server.core.monitoring.views import is_derived
 from fhir_server.core.operation_input import Inputs, fault
 from fhir_server.core.query_string import Params
 from fhir_server.core.resource_json import Resource
@@ -228,7 +229,8 @@ async def _find(ctx: Context, asked: _Asked, token: TokenValue) -> list[Version]
 
 
 def _measure(versions: Sequence[Version], token: TokenValue) -> tuple[Measurements, list[Resource]]:
-    resources = [version.resource() for version in versions]
+    # What was computed from measurements is none.
+    resources = [r for version in versions if not is_derived(r := version.resource())]
     return measure(resources, token.system, token.code or ""), resources
 
 

@@ -8,11 +8,15 @@ it is named so that someone mends it.
 import asyncio
 from typing import Any
 
+from prometheus_client.metrics_core import Metric
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from fhir_server.core.mapping.catalog import BrokenMapping, MappingCatalog
+from fhir_server.errors import FhirError
+from fhir_server.interactions.context import Context
+from fhir_server.operations.reprocess_quarantine import oldest_waiting
 from fhir_server.rest import metrics
 from fhir_server.rest.draining import Draining
 from fhir_server.rest.metrics import OutboxGauges
@@ -61,9 +65,22 @@ async def metrics_text(request: Request) -> Response:
             sum(isinstance(mappings.get(name), BrokenMapping) for name in mappings.names),
         ),
         *await outbox.read(),
+        *await _quarantine_age(state.context),
     )
     text = await metrics.expose(families, request.headers.get("accept"))
     return Response(text.body, headers={"Content-Type": text.media_type})
+
+
+async def _quarantine_age(ctx: Context) -> tuple[Metric, ...]:
+    """How long the oldest quarantined reading waits; nothing while the store is away."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            oldest = await oldest_waiting(ctx)
+    except (FhirError, TimeoutError):
+        return ()
+    waited = 0.0 if oldest is None else (ctx.now() - oldest).total_seconds()
+    text = "Seconds since the oldest reading came that waits in quarantine; 0 if none does."
+    return (metrics.gauge("fhir_server_quarantine_oldest_seconds", text, max(0.0, waited)),)
 
 
 async def _is_ready(store: Store) -> bool:

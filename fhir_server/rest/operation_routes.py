@@ -22,6 +22,7 @@ from fhir_server.operations import (
     subscription_status,
     translate,
     validate_code,
+    views,
     websocket_token,
 )
 from fhir_server.rest import responses
@@ -61,6 +62,20 @@ OPERATIONS = (
         ("instance",),
         frozenset({"DetectedIssue"}),
         affects_state=True,
+    ),
+    *(
+        Operation(
+            name,
+            f"https://pmp.example/fhir/OperationDefinition/{name}",
+            perform,
+            ("instance",),
+            _PATIENT,
+        )
+        for name, perform in (
+            ("cgm-summary", views.cgm_summary),
+            ("cgm-day", views.cgm_day),
+            ("home-blood-pressure", views.home_blood_pressure),
+        )
     ),
     Operation(
         "status",

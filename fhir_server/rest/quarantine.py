@@ -20,6 +20,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.operations.assignments import Assignments
 from fhir_server.operations.reprocess_quarantine import (
     Reprocessed,
+    Wanted,
     WorkPage,
     find_task,
     list_quarantine,
@@ -29,11 +30,12 @@ from fhir_server.rest.asking import json_response, parameters
 from fhir_server.rest.metrics import count_reprocessed
 
 _REPROCESSED_AT_ONCE = 25
+_FILTERS = Wanted._fields
 
 
 async def send_list(request: Request) -> Response:
     ctx: Context = request.app.state.context
-    page = await _work_page(ctx, dict(parameters(request, "reason", "_count", "page")))
+    page = await _work_page(ctx, dict(parameters(request, *_FILTERS, "_count", "page")))
     answer: dict[str, Any] = {"quarantined": [_waiting(version) for version in page.tasks]}
     if page.after is not None:
         answer["next"] = _format_page(page)
@@ -49,7 +51,7 @@ class Reprocessing:
     async def send(self, request: Request) -> Response:
         """Decide quarantined readings again: those named, or a page of the work list."""
         ctx: Context = request.app.state.context
-        asked = parameters(request, "quarantine", "reason", "_count", "page")
+        asked = parameters(request, "quarantine", *_FILTERS, "_count", "page")
         references = [value for name, value in asked if name == "quarantine"]
         page = WorkPage((), 0, None)
         if references:
@@ -97,6 +99,7 @@ def _waiting(version: Version) -> Resource:
         "quarantine": str(version.key),
         "reason": reason,
         "detail": detail,
+        "device": _device(task),
         "received": task.get("authoredOn", ""),
         "changed": format_instant(version.last_updated),
     }
@@ -107,6 +110,13 @@ def _waiting(version: Version) -> Resource:
     line["mapping"] = held.mapping
     line["reading"] = held.ordinal
     return line
+
+
+def _device(task: Resource) -> str:
+    """The device that the payload named, as `?device=` takes it; "" if it named none."""
+    identifier = (task.get("requester") or {}).get("identifier") or {}
+    value: str = identifier.get("value", "")
+    return f"{identifier['system']}|{value}" if "system" in identifier else value
 
 
 def _reprocessed(result: Reprocessed) -> Resource:
@@ -131,7 +141,8 @@ async def _work_page(ctx: Context, asked: dict[str, str]) -> WorkPage:
     after, as_of = None, None
     if "page" in asked:
         after, as_of = _parse_page(asked["page"])
-    return await list_quarantine(ctx, count, asked.get("reason", ""), after, as_of)
+    wanted = Wanted(*(asked.get(name, "") for name in _FILTERS))
+    return await list_quarantine(ctx, count, wanted, after, as_of)
 
 
 def _format_page(page: WorkPage) -> str:

@@ -19,7 +19,13 @@ class Server:
     """A running server: `url` is its root, `fhir` its FHIR base."""
 
     def __init__(self, **settings: Any) -> None:
-        settings = {"store": "sqlite:///:memory:", "deliver": False, **settings}
+        settings = {
+            "store": "sqlite:///:memory:",
+            "deliver": False,
+            # What was held back is tried again when a test says so.
+            "placing_seconds": 0,
+            **settings,
+        }
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.fhir = f"{self.url}/fhir"

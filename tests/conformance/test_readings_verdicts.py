@@ -229,14 +229,6 @@ def test_a_system_tells_two_devices_of_one_value_apart(ward):
     assert ward.verdict(pulse(serial), device=f"{SERIAL}|{serial}")["verdict"] == "accepted"
 
 
-def test_two_patients_with_one_device_at_one_time_are_quarantined(ward):
-    device, serial = ward.device()
-    for _ in range(2):
-        patient, _ = ward.patient()
-        ward.assign(device, patient)
-    assert reason(ward, pulse(serial)) == "assignment-ambiguous"
-
-
 @pytest.mark.parametrize("named", ["identifier", "id", "token"])
 def test_a_patient_who_is_named_rightly_changes_nothing(ward, named):
     patient, mrn, serial = ward.kit()

@@ -90,7 +90,6 @@ def _check_example(
         yield MappingFault(payload_path, 1, 1, str(error))
         return
     became = outcomes_json(mapping, payload)
-    yield from _check_pressures(became, payload_path)
     if example.expected_text is None:
         yield MappingFault(expected_path, 1, 1, "missing: what the payload must become")
         return
@@ -105,19 +104,6 @@ def _check_example(
     path, reason = _difference(expected, _reparsed(became), ())
     where = positions or Document(None, {})
     yield fault_at(expected_path, where.at(path), f"{_format(path)}: {reason}")
-
-
-def _check_pressures(became: Any, path: str) -> Iterator[MappingFault]:
-    """A diastolic pressure above the systolic one: the two were mixed up."""
-    for outcome in became if isinstance(became, list) else []:
-        values = {
-            part["code"]["coding"][0]["code"]: part.get("valueQuantity", {}).get("value")
-            for part in outcome.get("resource", {}).get("component", ())
-            if part["code"].get("coding")
-        }
-        systolic, diastolic = values.get("8480-6"), values.get("8462-4")
-        if systolic is not None and diastolic is not None and diastolic > systolic:
-            yield MappingFault(path, 1, 1, "the diastolic pressure is above the systolic one")
 
 
 def _difference(expected: Any, became: Any, path: Path) -> tuple[Path, str]:

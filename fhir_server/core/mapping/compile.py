@@ -130,6 +130,7 @@ def _compile_reading(
 ) -> ReadingRule:
     kind = spec["kind"]
     value = spec.get("value")
+    measurement = knowledge.measurements.get(kind)
     return ReadingRule(
         number=number,
         kind=kind,
@@ -144,6 +145,7 @@ def _compile_reading(
         flags=_compile_names(spec.get("flags", ())),
         status=_compile_status(spec, record, knowledge, count + number),
         derived_from=spec.get("derived-from", ""),
+        ascending=measurement.ascending if measurement else (),
     )
 
 
@@ -219,6 +221,7 @@ def _compile_amount(name: str, spec: Spec, quality: Quality | None, knowledge: K
         },
         minimum=quality.minimum if quality else None,
         maximum=quality.maximum if quality else None,
+        plausible=quality.plausible if quality else {},
     )
 
 

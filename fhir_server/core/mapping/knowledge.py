@@ -28,6 +28,17 @@ class Code(msgspec.Struct, frozen=True):
         return tuple(Coding(LOINC, code, display) for code, display in self.loinc.items())
 
 
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From where to where a value is believed, both included."""
+
+    minimum: Decimal
+    maximum: Decimal
+
+    def __post_init__(self) -> None:
+        if self.minimum > self.maximum:
+            raise ValueError("the minimum is above the maximum")
+
+
 class CodedValue(msgspec.Struct, frozen=True):
     """One value of a component that is a word, not a number."""
 
@@ -40,7 +51,8 @@ class Quality(msgspec.Struct, frozen=True):
     `free_text` for one whose words are the device's own.
 
     `minimum` and `maximum` are what is possible at all, in the stored unit, not what is
-    healthy: beyond them there was no measurement.
+    healthy: beyond them there was no measurement. `plausible` is what is believed without
+    a person having looked, by unit.
     """
 
     display: str
@@ -48,6 +60,7 @@ class Quality(msgspec.Struct, frozen=True):
     mdc: dict[str, str] = {}
     minimum: Decimal | None = None
     maximum: Decimal | None = None
+    plausible: dict[str, Bounds] = {}
     required: bool = False
     values: dict[str, CodedValue] = {}
     free_text: bool = False
@@ -82,12 +95,16 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class Measurement(Quality, frozen=True, kw_only=True):
-    """A kind of reading. With components and no units it is a panel, without a value."""
+    """A kind of reading. With components and no units it is a panel, without a value.
+
+    `ascending` names components none of which is believed to be above the next.
+    """
 
     category: str
     profile: str = ""
     status: Status | None = None
     components: dict[str, Quality] = {}
+    ascending: tuple[str, ...] = ()
 
     @property
     def is_panel(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from fhir_server.core.mapping.knowledge import Conversion
+from fhir_server.core.mapping.knowledge import Bounds, Conversion
 from fhir_server.core.mapping.reading import Measured
 from fhir_server.core.written_decimal import WrittenDecimal
 
@@ -32,6 +32,10 @@ _SFLOAT_WORDS = {
 
 class InvalidValueError(ValueError):
     """A value that cannot be read; the message holds no part of it."""
+
+
+class ImplausibleValueError(InvalidValueError):
+    """A value that is a number, and one that nobody believes; the message holds no part of it."""
 
 
 class Special(NamedTuple):
@@ -60,12 +64,14 @@ class Amount(NamedTuple):
     specials: Mapping[str, Special] = {}
     minimum: Decimal | None = None
     maximum: Decimal | None = None
+    plausible: Mapping[str, Bounds] = {}
 
     def read(self, raw: Any, record: Any, payload: Any) -> Measured | None:
         """The value, or None where none was taken.
 
         Raises:
-            InvalidValueError: it is no number, no possible one, or its unit is not known.
+            InvalidValueError: it is no number, or its unit is not known.
+            ImplausibleValueError: it is beyond what is possible, or believed.
         """
         if raw is None or raw == "":
             return None
@@ -110,7 +116,13 @@ class Amount(NamedTuple):
         if (self.minimum is not None and number < self.minimum) or (
             self.maximum is not None and number > self.maximum
         ):
-            raise InvalidValueError(f"the value is not one that is possible in {unit}")
+            raise ImplausibleValueError(f"the value is not one that is possible in {unit}")
+        # HI and LO say where the device ends, not what was measured.
+        if not comparator and (bounds := self.plausible.get(unit)) is not None:
+            if number < bounds.minimum:
+                raise ImplausibleValueError(f"below {bounds.minimum} {unit}")
+            if number > bounds.maximum:
+                raise ImplausibleValueError(f"above {bounds.maximum} {unit}")
         return Measured(self.name, number, unit, comparator, "", original, original_unit)
 
 

@@ -97,6 +97,7 @@ class QuarantineReason(StrEnum):
     UNKNOWN_KIND = "unknown-kind"
     INVALID_TIME = "invalid-time"
     INVALID_VALUE = "invalid-value"
+    IMPLAUSIBLE = "implausible"
     MAPPING_BROKEN = "mapping-broken"
     DEVICE_MISSING = "device-missing"
     DEVICE_UNKNOWN = "device-unknown"

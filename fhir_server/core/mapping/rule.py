@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 from fhir_server.core.mapping.clock import InvalidTimeError, Stamp
 from fhir_server.core.mapping.expression import Expression
 from fhir_server.core.mapping.linked import StatusRule, clock_reading, derived, status_readings
-from fhir_server.core.mapping.normalize import Amount, InvalidValueError, parse_number, word
+from fhir_server.core.mapping.normalize import (
+    Amount,
+    ImplausibleValueError,
+    InvalidValueError,
+    parse_number,
+    word,
+)
 from fhir_server.core.mapping.reading import (
     Fault,
     Gateway,
@@ -128,7 +134,10 @@ class ValueRule(NamedTuple):
 
 
 class ReadingRule(NamedTuple):
-    """One kind of reading in a record. `value` is None for a panel."""
+    """One kind of reading in a record. `value` is None for a panel.
+
+    `ascending` names components none of which may be above the next.
+    """
 
     number: int
     kind: str
@@ -138,6 +147,7 @@ class ReadingRule(NamedTuple):
     flags: tuple[Name, ...] = ()
     status: StatusRule | None = None
     derived_from: str = ""
+    ascending: tuple[str, ...] = ()
 
     def read(self, record: Any, payload: Any) -> tuple[Measured, ...]:
         """The values; empty where nothing was taken.
@@ -160,6 +170,8 @@ class ReadingRule(NamedTuple):
                 values.append(found)
             elif rule.is_required:
                 values.append(Measured(rule.name, None, absent="unknown"))
+        if self.ascending:
+            _check_ascending(self.ascending, values)
         return tuple(values) if is_taken else ()
 
 
@@ -210,7 +222,7 @@ class RecordRule(NamedTuple):
             try:
                 values = rule.read(record, payload)
             except InvalidReadingError as error:
-                outcomes.append(Fault(QuarantineReason.INVALID_VALUE, str(error)))
+                outcomes.append(Fault(error.reason, str(error)))
                 continue
             if values:
                 reading = _reading(rule, values, shared, record, payload)
@@ -308,7 +320,15 @@ def _names(names: tuple[Name, ...], record: Any, payload: Any) -> tuple[str, ...
 
 
 class InvalidReadingError(ValueError):
-    """A value of a reading cannot be read; the message names where, never what."""
+    """A value of a reading cannot be read, or believed; the message names where, never what."""
+
+    reason = QuarantineReason.INVALID_VALUE
+
+
+class ImplausibleReadingError(InvalidReadingError):
+    """Its values can be read, and nobody believes them."""
+
+    reason = QuarantineReason.IMPLAUSIBLE
 
 
 _ZERO = Decimal(0)
@@ -352,5 +372,24 @@ def plain_text(value: Any) -> str:
 def _read(rule: ValueRule, record: Any, payload: Any) -> Measured | None:
     try:
         return rule.read(record, payload)
+    except ImplausibleValueError as error:
+        raise ImplausibleReadingError(f"{rule.where}: {error}") from None
     except InvalidValueError as error:
         raise InvalidReadingError(f"{rule.where}: {error}") from None
+
+
+def _check_ascending(names: tuple[str, ...], values: list[Measured]) -> None:
+    taken = {measured.name: measured for measured in values}
+    lower: Measured | None = None
+    for name in names:
+        measured = taken.get(name)
+        if measured is None or type(measured.value) is not Decimal or measured.comparator:
+            continue
+        if (
+            lower is not None
+            and type(lower.value) is Decimal
+            and lower.unit == measured.unit
+            and lower.value > measured.value
+        ):
+            raise ImplausibleReadingError(f"{lower.name} is above {name}")
+        lower = measured

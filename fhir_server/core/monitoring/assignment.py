@@ -40,12 +40,17 @@ class Assignment(NamedTuple):
 
 
 class DeviceRecord(NamedTuple):
-    """A Device as placing sees it; `identifiers` in its own order, the first is its name."""
+    """A Device as placing sees it; `identifiers` in its own order, the first is its name.
+
+    `former` are patients that a correction took it from: readings that were stored as
+    theirs keep the name that they were given then.
+    """
 
     key: ResourceKey
     identifiers: tuple[IdentifierToken, ...]
     is_auxiliary: bool
     assignments: tuple[Assignment, ...] = ()
+    former: tuple[ResourceKey, ...] = ()
 
 
 class Plan(NamedTuple):

@@ -4,9 +4,11 @@ The patient is the one who had the device when it measured. A name in the payloa
 contradict that, it never decides it.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from fhir_server.core import date_range
+from fhir_server.core.identity import ResourceKey
 from fhir_server.core.mapping.placement import Placement
 from fhir_server.core.mapping.reading import Fault, IdentifierToken, QuarantineReason, Reading
 from fhir_server.core.monitoring.assignment import (
@@ -22,14 +24,27 @@ class Placed(NamedTuple):
     """Where a reading belongs, and what is decided only once its code is known.
 
     `aliases` are the device's other identifiers: the reading may have been stored under
-    one of them before the Device's identifiers were put in another order. `plans` are
-    the patient's active ones.
+    one of them before the Device's identifiers were put in another order. `former` are
+    patients under whom it may have been stored before an assignment was corrected.
+    `plans` are the patient's active ones.
     """
 
     placement: Placement
     instant: int
     aliases: tuple[IdentifierToken, ...] = ()
     plans: tuple[Plan, ...] = ()
+    former: tuple[ResourceKey, ...] = ()
+
+    def other_placements(self) -> Iterator[Placement]:
+        """Under what else the same reading may have been stored."""
+        if not self.aliases and not self.former:
+            return
+        own = self.placement
+        for device in (own.device_identifier, *self.aliases):
+            for patient in (own.patient, *self.former):
+                other = own._replace(device_identifier=device, patient=patient)
+                if other != own:
+                    yield other
 
 
 def place(reading: Reading, book: AssignmentBook) -> Placed | Fault:
@@ -73,4 +88,4 @@ def _place_on(reading: Reading, device: DeviceRecord, book: AssignmentBook) -> P
         device_identifier=device.identifiers[0],
         is_auxiliary=device.is_auxiliary,
     )
-    return Placed(placement, instant, device.identifiers[1:], patient.plans)
+    return Placed(placement, instant, device.identifiers[1:], patient.plans, device.former)

@@ -124,6 +124,39 @@ def quarantine_task(
     return task
 
 
+def withdrawn_identifier(observation: ResourceKey) -> tuple[str, str]:
+    """System and value that name the Task of a stored reading that is nobody's."""
+    return IDENTIFIER_SYSTEM, f"withdrawn-{observation.resource_id}"
+
+
+def withdrawn_task(
+    observation: ResourceKey, fault: Fault, device: IdentifierToken | None, now: datetime
+) -> Resource:
+    """A Task for a reading that was stored and lost its place; what it measured is kept there."""
+    system, value = withdrawn_identifier(observation)
+    task: Resource = {
+        "resourceType": "Task",
+        "identifier": [{"system": system, "value": value}],
+        "status": "requested",
+        "statusReason": _status_reason(fault),
+        "businessStatus": _reason(fault),
+        "intent": "order",
+        "code": _concept(TASK_SYSTEM, TASK_CODE),
+        "focus": {"reference": str(observation)},
+        "authoredOn": format_instant(now),
+        "lastModified": format_instant(now),
+        "input": [_input("observation", "valueReference", {"reference": str(observation)})],
+    }
+    if device is not None and _is_clean(device):
+        task["requester"] = {"type": "Device", "identifier": _identifier(device)}
+    return task
+
+
+def is_of_stored_reading(task: Resource) -> bool:
+    """Whether what waits is an Observation that was withdrawn, and no payload."""
+    return "observation" in _input_values(task)
+
+
 def is_open(task: Resource) -> bool:
     """Whether the Task still waits to be decided."""
     return task.get("status") in OPEN_STATUSES

@@ -122,7 +122,8 @@ def test_glucose_takes_the_code_of_the_unit_it_was_measured_in(
     payload = payload_of(files, "ihealth", "glucose")
     mass = readings(ihealth, payload, gateway)[0]
     payload |= {"BGUnit": 1}
-    payload["BGDataList"][0]["BG"] = Decimal("3.3")
+    for record in payload["BGDataList"]:
+        record["BG"] = Decimal("3.3")
     moles = readings(ihealth, payload, gateway)[0]
     for reading, loinc, unit in ((mass, "41653-7", "mg/dL"), (moles, "14743-9", "mmol/L")):
         resource = ihealth.project(reading, placement, gateway.received)

@@ -104,7 +104,31 @@ def test_one_missing_number_of_a_pressure_is_absent_with_a_reason(
 
 def test_an_impossible_value_is_quarantined(iot_hub: Mapping) -> None:
     payload = pressure(type="Oxygen Saturation", values={"oxygenPercentage": Decimal("120")})
-    assert the_fault(iot_hub, payload).reason is QuarantineReason.INVALID_VALUE
+    assert the_fault(iot_hub, payload).reason is QuarantineReason.IMPLAUSIBLE
+
+
+def test_a_diastolic_pressure_above_the_systolic_one_is_quarantined(iot_hub: Mapping) -> None:
+    fault = the_fault(iot_hub, pressure(values={"systolic": 79, "diastolic": 119}))
+    assert fault.reason is QuarantineReason.IMPLAUSIBLE
+    assert fault.detail == "diastolic is above systolic"
+
+
+def test_a_number_of_the_other_unit_is_quarantined(ihealth: Mapping) -> None:
+    payload = {
+        "DataType": "BG", "BGUnit": 1,
+        "BGDataList": [
+            {"BG": 560, "MDate": 1442491407, "TimeZone": "+0300", "DataSource": "FromDevice"}
+        ],
+    }  # fmt: skip
+    assert [o.reason for o in ihealth.read(payload, KNOWS_NOTHING)] == [
+        QuarantineReason.IMPLAUSIBLE
+    ]
+
+
+def test_a_scale_that_nobody_stood_on_is_quarantined(catalog: Any) -> None:
+    payload = {"device": "urn:x|1", "characteristic": "2A9D", "value": "000000"}
+    outcomes = catalog.get("bluetooth").read(payload, KNOWS_NOTHING)
+    assert [o.reason for o in outcomes] == [QuarantineReason.IMPLAUSIBLE]
 
 
 def test_a_stamp_from_the_future_is_a_wrong_clock(iot_hub: Mapping) -> None:

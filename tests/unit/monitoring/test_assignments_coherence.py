@@ -40,7 +40,11 @@ def parameter(resource_type, code):
 
 
 PARAMETERS = SearchParameters(
-    [parameter("DeviceUseStatement", "device"), parameter("CarePlan", "subject")]
+    [
+        parameter("DeviceUseStatement", "device"),
+        parameter("CarePlan", "subject"),
+        parameter("Task", "focus"),
+    ]
 )
 
 
