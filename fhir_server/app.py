@@ -40,6 +40,7 @@ from fhir_server.definitions import (
     read_mapping_files,
     read_mapping_language,
     read_monitoring_rules,
+    read_plan_definitions,
     read_topics,
 )
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
@@ -47,6 +48,7 @@ from fhir_server.interactions.operation import Operations
 from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.judge import Judge
 from fhir_server.operations.judged_store import JudgedStore
+from fhir_server.operations.plan_templates import store_templates
 from fhir_server.operations.raise_alerts import Alerts
 from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
@@ -329,6 +331,9 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
             )
 
         await adopt_definitions(store, adopt)
+        await store_templates(
+            components.context, read_plan_definitions(components.definitions.profile_folders)
+        )
         upkeep = (
             asyncio.create_task(keep_purged(store, now)),
             asyncio.create_task(follow_definitions(store, adopt)),

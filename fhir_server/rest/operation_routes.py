@@ -12,6 +12,7 @@ from fhir_server.core import operation_input
 from fhir_server.interactions.operation import Level, Operation, invoke
 from fhir_server.operations import (
     acknowledge,
+    apply,
     everything,
     lastn,
     meta,
@@ -52,6 +53,14 @@ OPERATIONS = (
         acknowledge.acknowledge,
         ("instance",),
         frozenset({"DetectedIssue"}),
+        affects_state=True,
+    ),
+    Operation(
+        "apply",
+        _HL7 + "PlanDefinition-apply",
+        apply.apply,
+        ("type", "instance"),
+        frozenset({"PlanDefinition"}),
         affects_state=True,
     ),
     Operation(
