@@ -48,6 +48,7 @@ from fhir_server.interactions.operation import Operations
 from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.judge import Judge
 from fhir_server.operations.judged_store import JudgedStore
+from fhir_server.operations.missed_measurements import keep_sweeping
 from fhir_server.operations.plan_templates import store_templates
 from fhir_server.operations.raise_alerts import Alerts
 from fhir_server.outbox.delivery_audit import DeliveryAudit
@@ -331,10 +332,14 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
             )
 
         await adopt_definitions(store, adopt)
-        await store_templates(
-            components.context, read_plan_definitions(components.definitions.profile_folders)
+        if settings.plan_templates:
+            templates = read_plan_definitions(components.definitions.profile_folders)
+            await store_templates(components.context, templates)
+        sweeping = (
+            [asyncio.create_task(keep_sweeping(components.context))] if settings.monitoring else []
         )
         upkeep = (
+            *sweeping,
             asyncio.create_task(keep_purged(store, now)),
             asyncio.create_task(follow_definitions(store, adopt)),
             asyncio.create_task(

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     deliver: bool = True
     monitoring: bool = True
+    plan_templates: bool = True
     alert_escalation_minutes: float = Field(default=30.0, ge=0)
     subscription_patience_days: float = Field(default=7.0, gt=0, le=3_650)
     drain_seconds: float = Field(default=1.0, ge=0, le=60)

@@ -12,6 +12,7 @@ from fhir_server.core import operation_input
 from fhir_server.interactions.operation import Level, Operation, invoke
 from fhir_server.operations import (
     acknowledge,
+    adherence,
     apply,
     everything,
     lastn,
@@ -62,6 +63,13 @@ OPERATIONS = (
         ("type", "instance"),
         frozenset({"PlanDefinition"}),
         affects_state=True,
+    ),
+    Operation(
+        "adherence",
+        "https://pmp.example/fhir/OperationDefinition/adherence",
+        adherence.adherence,
+        ("instance",),
+        frozenset({"CarePlan"}),
     ),
     Operation(
         "status",

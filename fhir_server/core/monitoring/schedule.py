@@ -119,6 +119,12 @@ class Schedule(NamedTuple):
             begin += reach
         return None
 
+    def shortest(self) -> int:
+        """About how far apart windows begin at least."""
+        if self.unit in _ELAPSED and not self.slots and not self.weekdays:
+            return max(int(self.period * _ELAPSED[self.unit]), _SECOND)
+        return _DAY // max(len(self.slots), 1)
+
     def reach(self) -> int:
         """No window is further than this from the one behind it, in days that are asked for."""
         return int(max(self.period, Decimal(1)) * _FIXED.get(self.unit, _DAY)) + _DAY
