@@ -11,7 +11,7 @@ from fhir_server.core.date_range import DateRange
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.monitoring import adherence
 from fhir_server.core.monitoring.adherence import Expectation, PlannedActivity, Reading
-from fhir_server.core.monitoring.assignment import local_key
+from fhir_server.core.monitoring.assignment import local_key, requested_by
 from fhir_server.core.monitoring.clock_zone import zone_of
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.parameter import SearchParameter, SearchParameters
@@ -43,6 +43,7 @@ class Plan(NamedTuple):
     patient: ResourceKey
     activities: tuple[PlannedActivity, ...]
     zone: tzinfo
+    is_alive: bool = True
 
 
 async def read_plan(store: Store, version: Version, default_zone: tzinfo) -> Plan | None:
@@ -55,11 +56,14 @@ async def read_plan(store: Store, version: Version, default_zone: tzinfo) -> Pla
     patient = local_key(care_plan.get("subject"), "Patient")
     if patient is None:
         return None
-    wanted = (patient, *adherence.references(care_plan)[:_MOST_REQUESTS])
+    wanted = (patient, *requested_by(care_plan)[:_MOST_REQUESTS])
     found = {v.key: v.resource() for v in await store.read_many(wanted)}
-    zone = zone_of(found.pop(patient, {}), default_zone)
+    if (person := found.pop(patient, None)) is None:
+        return None
+    zone = zone_of(person, default_zone)
     activities = adherence.planned_activities(version.key, care_plan, found, zone)
-    return Plan(version.key, care_plan, patient, activities, zone)
+    is_alive = not (person.get("deceasedBoolean") or person.get("deceasedDateTime"))
+    return Plan(version.key, care_plan, patient, activities, zone, is_alive)
 
 
 def expected_windows(plan: Plan, since: int, until: int) -> tuple[Expectation, ...]:

@@ -80,15 +80,6 @@ class Tally(NamedTuple):
         )
 
 
-def references(care_plan: Resource) -> tuple[ResourceKey, ...]:
-    """The ServiceRequests that a plan's activities point to."""
-    found = (
-        local_key(activity.get("reference"), "ServiceRequest")
-        for activity in care_plan.get("activity", ())
-    )
-    return tuple(key for key in found if key is not None)
-
-
 def planned_activities(
     key: ResourceKey,
     care_plan: Resource,

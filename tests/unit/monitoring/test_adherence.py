@@ -10,6 +10,7 @@ from fhir_server.core import date_range
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.monitoring import adherence
 from fhir_server.core.monitoring.adherence import PlannedActivity, Reading, Tally
+from fhir_server.core.monitoring.assignment import requested_by
 
 ZONE = ZoneInfo("Europe/Moscow")
 PLAN = ResourceKey("CarePlan", "1")
@@ -82,7 +83,7 @@ def test_an_activity_of_a_request_is_as_one_of_the_plan() -> None:
     }
     (found,) = adherence.planned_activities(PLAN, plan, {request: resource}, ZONE)
     assert found.activity_id == str(request)
-    assert adherence.references(plan) == (request,)
+    assert requested_by(plan) == (request,)
     assert adherence.planned_activities(PLAN, plan, {}, ZONE) == ()
     over = {request: {**resource, "status": "revoked"}}
     assert adherence.planned_activities(PLAN, plan, over, ZONE) == ()
