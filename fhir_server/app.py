@@ -41,6 +41,7 @@ from fhir_server.definitions import (
     read_mapping_files,
     read_mapping_language,
     read_monitoring_rules,
+    read_plan_definitions,
     read_topics,
 )
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
@@ -51,7 +52,9 @@ from fhir_server.operations.guard_assignments import AssignmentGuard
 from fhir_server.operations.judge import Judge
 from fhir_server.operations.judged_store import JudgedStore, Judging
 from fhir_server.operations.keep_views import keep_views
+from fhir_server.operations.missed_measurements import keep_sweeping
 from fhir_server.operations.place_again import PlacingAgain
+from fhir_server.operations.plan_templates import store_templates
 from fhir_server.operations.raise_alerts import Alerts
 from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
@@ -342,7 +345,14 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
             )
 
         await adopt_definitions(store, adopt)
+        if settings.plan_templates:
+            templates = read_plan_definitions(components.definitions.profile_folders)
+            await store_templates(components.context, templates)
+        sweeping = (
+            [asyncio.create_task(keep_sweeping(components.context))] if settings.monitoring else []
+        )
         upkeep = (
+            *sweeping,
             asyncio.create_task(keep_purged(store, now)),
             asyncio.create_task(follow_definitions(store, adopt)),
             asyncio.create_task(

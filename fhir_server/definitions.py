@@ -200,6 +200,26 @@ def read_topics(profile_folders: Sequence[Path]) -> list[Resource]:
     return list(found.values())
 
 
+def read_plan_definitions(profile_folders: Sequence[Path]) -> list[Resource]:
+    """The PlanDefinitions in `plans/` of these folders; of one id the last counts.
+
+    Raises:
+        ValueError: a file is none, or has no id and url.
+    """
+    found: dict[str, Resource] = {}
+    for folder in profile_folders:
+        for path in sorted((folder / "plans").glob("*.json")):
+            try:
+                resource = resource_json.parse_resource(path.read_bytes())
+            except MalformedResource as error:
+                raise ValueError(f"{path}: {error}") from None
+            is_one = resource["resourceType"] == "PlanDefinition"
+            if not is_one or not resource.get("url") or not resource.get("id"):
+                raise ValueError(f"{path} is no PlanDefinition with an id and a url")
+            found[resource["id"]] = resource
+    return list(found.values())
+
+
 def read_monitoring_rules(profile_folders: Sequence[Path]) -> MonitoringRules:
     """What `monitoring/rules.json` of the last of these folders that has one says.
 

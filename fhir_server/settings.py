@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     deliver: bool = True
     monitoring: bool = True
+    plan_templates: bool = True
     alert_escalation_minutes: float = Field(default=30.0, ge=0)
     placing_seconds: float = Field(default=2.0, ge=0)
     views_seconds: float = Field(default=600.0, ge=0)

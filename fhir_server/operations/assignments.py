@@ -18,9 +18,11 @@ from fhir_server.core.monitoring.assignment import (
     parse_device,
     parse_identifiers,
     parse_plan,
+    requested_by,
 )
 from fhir_server.core.monitoring.assignment_book import WATCHED, AssignmentBook
 from fhir_server.core.monitoring.placing_work import former_patient
+from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.operations.followed_book import FollowedBook, referring
 from fhir_server.store.protocol import Transaction
@@ -110,7 +112,8 @@ class AssignmentLookUp:
         plans: dict[ResourceKey, list[Plan]] = {key: [] for key in keys}
         for care_plan in referring(tx, self._parameters, "CarePlan", "subject", keys):
             resource = care_plan.resource()
-            plan = parse_plan(care_plan.key, resource, self._zone)
+            requests = _requests(tx, resource)
+            plan = parse_plan(care_plan.key, resource, self._zone, requests)
             subject = local_key(resource.get("subject"), "Patient")
             if plan is not None and subject in plans:
                 plans[subject].append(plan)
@@ -121,3 +124,13 @@ class AssignmentLookUp:
                 identifiers = parse_identifiers(version.resource())
                 record = PatientRecord(key, identifiers, tuple(plans[key]))
             book.learn_patient(key, record)
+
+
+def _requests(tx: Transaction, care_plan: Resource) -> dict[ResourceKey, Resource]:
+    """The ServiceRequests that a plan points to, those that are there."""
+    found = {}
+    for key in requested_by(care_plan):
+        version = tx.read(key)
+        if version is not None and not version.is_deletion:
+            found[key] = version.resource()
+    return found

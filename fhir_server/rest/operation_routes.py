@@ -12,6 +12,8 @@ from fhir_server.core import operation_input
 from fhir_server.interactions.operation import Level, Operation, invoke
 from fhir_server.operations import (
     acknowledge,
+    adherence,
+    apply,
     closure,
     everything,
     expand,
@@ -76,6 +78,21 @@ OPERATIONS = (
             ("cgm-day", views.cgm_day),
             ("home-blood-pressure", views.home_blood_pressure),
         )
+    ),
+    Operation(
+        "apply",
+        _HL7 + "PlanDefinition-apply",
+        apply.apply,
+        ("type", "instance"),
+        frozenset({"PlanDefinition"}),
+        affects_state=True,
+    ),
+    Operation(
+        "adherence",
+        "https://pmp.example/fhir/OperationDefinition/adherence",
+        adherence.adherence,
+        ("instance",),
+        frozenset({"CarePlan"}),
     ),
     Operation(
         "status",

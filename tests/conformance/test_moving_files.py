@@ -221,7 +221,7 @@ def door(request, target):
 def own_server():
     from tests.conformance.conftest import Client, Server
 
-    with Server() as running:
+    with Server(plan_templates=False) as running:
         client = Client(running)
 
         def changes():

@@ -19,7 +19,7 @@ from fhir_server.core.resource_json import Resource
 AUXILIARY = ("https://pmp.example/fhir/CodeSystem/device-standing", "auxiliary")
 
 _ASSIGNS_NOTHING = frozenset({"entered-in-error", "intended"})
-_ACTIVITY_IS_OVER = frozenset({"cancelled", "stopped", "entered-in-error"})
+_ACTIVITY_IS_OVER = frozenset({"cancelled", "stopped", "entered-in-error", "revoked", "draft"})
 
 Code = tuple[str, str]
 
@@ -54,11 +54,15 @@ class DeviceRecord(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """An active CarePlan: when it runs and the codes of what it asks to be measured."""
+    """An active CarePlan: when it runs and the codes of what it asks to be measured.
+
+    `requests` are the ServiceRequests that say so beside it.
+    """
 
     key: ResourceKey
     period: DateRange
     codes: frozenset[Code]
+    requests: frozenset[ResourceKey] = frozenset()
 
 
 class PatientRecord(NamedTuple):
@@ -117,20 +121,40 @@ def is_auxiliary(resource: Resource) -> bool:
     return any((tag.get("system"), tag.get("code")) == AUXILIARY for tag in tags)
 
 
-def parse_plan(key: ResourceKey, care_plan: Resource, zone: tzinfo) -> Plan | None:
-    """The plan that readings can answer; None while it is not active or asks for nothing."""
+def parse_plan(
+    key: ResourceKey,
+    care_plan: Resource,
+    zone: tzinfo,
+    requests: Mapping[ResourceKey, Resource],
+) -> Plan | None:
+    """The plan that readings can answer; None while it is not active or asks for nothing.
+
+    `requests` are the ServiceRequests that it points to, those that are there.
+    """
     if care_plan.get("status") != "active":
         return None
+    pointed_to = requested_by(care_plan)
+    details = [activity.get("detail") for activity in care_plan.get("activity", ())]
     codes = frozenset(
         code
-        for activity in care_plan.get("activity", ())
-        if (detail := activity.get("detail")) and detail.get("status") not in _ACTIVITY_IS_OVER
+        for detail in (*details, *(requests.get(request) for request in pointed_to))
+        if detail and detail.get("status") not in _ACTIVITY_IS_OVER
         for code in concept_codes(detail.get("code"))
     )
     if not codes:
         return None
     stretch = _period(care_plan.get("period") or {}, zone)
-    return Plan(key, stretch[0] if stretch else DateRange(EARLIEST, LATEST), codes)
+    period = stretch[0] if stretch else DateRange(EARLIEST, LATEST)
+    return Plan(key, period, codes, frozenset(pointed_to))
+
+
+def requested_by(care_plan: Resource) -> tuple[ResourceKey, ...]:
+    """The ServiceRequests that a plan's activities point to."""
+    found = (
+        local_key(activity.get("reference"), "ServiceRequest")
+        for activity in care_plan.get("activity", ())
+    )
+    return tuple(key for key in found if key is not None)
 
 
 def parse_identifiers(resource: Resource) -> tuple[IdentifierToken, ...]:

@@ -16,7 +16,7 @@ from fhir_server.core.monitoring.assignment import (
 )
 from fhir_server.core.version import Version
 
-WATCHED = ("Device", "DeviceUseStatement", "Patient", "CarePlan")
+WATCHED = ("Device", "DeviceUseStatement", "Patient", "CarePlan", "ServiceRequest")
 
 
 class AssignmentBook:
@@ -105,6 +105,11 @@ class AssignmentBook:
                 plans.add(key)
                 if patient := local_key(resource.get("subject"), "Patient"):
                     patients.add(patient)
+            elif key.resource_type == "ServiceRequest":
+                plans.add(key)
+                for based_on in resource.get("basedOn", ()):
+                    if plan := local_key(based_on, "CarePlan"):
+                        plans.add(plan)
         if devices or statements:
             self._forget_devices(devices, statements, named)
         if patients or plans:
@@ -133,5 +138,7 @@ class AssignmentBook:
             key: record
             for key, record in self._patients.items()
             if key not in patients
-            and (record is None or plans.isdisjoint(plan.key for plan in record.plans))
+            and (
+                record is None or all(plans.isdisjoint((p.key, *p.requests)) for p in record.plans)
+            )
         }

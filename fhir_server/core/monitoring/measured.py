@@ -17,7 +17,7 @@ from fhir_server.core.monitoring.assignment import Code, concept_codes, is_auxil
 from fhir_server.core.quantity import UCUM, parse_unit
 from fhir_server.core.resource_json import Resource
 
-_COUNTS = frozenset({"final", "amended", "corrected", "preliminary"})
+COUNTS = frozenset({"final", "amended", "corrected", "preliminary"})
 _KEPT = "monitoring.measured"
 # Gaps of a form that nothing here looks at.
 _NOT_SEEN = frozenset({"id", "identifier", "performer", "device", "issued", "basedOn"})
@@ -64,13 +64,15 @@ def measured(observation: Resource | Filled) -> Measured | None:
     """What it measured; None for what is not judged: it does not count, or is auxiliary."""
     if isinstance(observation, Filled):
         return _measured_of_form(observation)
-    if observation.get("status") not in _COUNTS or is_auxiliary(observation):
+    if observation.get("status") not in COUNTS or is_auxiliary(observation):
         return None
     patient = local_key(observation.get("subject"), "Patient")
     if patient is None:
         return None
     numbers = tuple(_numbers((observation, *observation.get("component", ()))))
-    return Measured(patient, _moment(observation), concept_codes(observation.get("code")), numbers)
+    return Measured(
+        patient, moment_of(observation), concept_codes(observation.get("code")), numbers
+    )
 
 
 def in_unit(value: Decimal, unit: str, wanted: str) -> Decimal | None:
@@ -83,7 +85,8 @@ def in_unit(value: Decimal, unit: str, wanted: str) -> Decimal | None:
     return (have.canonical(value) - want.offset) * want.denominator / want.numerator
 
 
-def _moment(observation: Resource) -> str | None:
+def moment_of(observation: Resource) -> str | None:
+    """When it was measured, as it is written; the start of a stretch of time."""
     moment = observation.get("effectiveDateTime") or observation.get("effectiveInstant")
     if moment is None:
         period = observation.get("effectivePeriod") or {}

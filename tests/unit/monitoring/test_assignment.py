@@ -209,7 +209,7 @@ def care_plan(status="active", activity_status="scheduled", **more):
 
 
 def plan_of(resource):
-    return parse_plan(ResourceKey("CarePlan", "p"), resource, MOSCOW)
+    return parse_plan(ResourceKey("CarePlan", "p"), resource, MOSCOW, {})
 
 
 @pytest.mark.parametrize("status", ["draft", "on-hold", "revoked", "completed", "unknown"])
@@ -229,6 +229,18 @@ def test_a_reading_answers_a_plan_that_asked_for_its_code_while_it_ran():
     assert answered_plans([plan], [(LOINC, "85354-9")], after) == ()
     assert answered_plans([plan], [(LOINC, "8867-4")], during) == ()
     assert answered_plans([plan], [("urn:other", "85354-9")], during) == ()
+
+
+def test_a_reading_answers_a_plan_that_asks_by_a_request():
+    request = ResourceKey("ServiceRequest", "1")
+    said = {"status": "active", "code": {"coding": [{"system": LOINC, "code": "29463-7"}]}}
+    asked = care_plan(activity_status="cancelled")
+    plan = parse_plan(ResourceKey("CarePlan", "p"), asked, MOSCOW, {request: said})
+    assert isinstance(plan, Plan)
+    assert plan.requests == {request}
+    assert answered_plans([plan], [(LOINC, "29463-7")], 0) == (plan.key,)
+    over = {request: {**said, "status": "revoked"}}
+    assert parse_plan(plan.key, asked, MOSCOW, over) is None
 
 
 def test_a_plan_without_a_period_runs_while_it_is_active():
