@@ -12,6 +12,7 @@ from fhir_server.cli.deliver import deliver
 from fhir_server.cli.demo import demo
 from fhir_server.cli.export import export
 from fhir_server.cli.import_ import import_
+from fhir_server.cli.listen import listen
 from fhir_server.cli.reindex import reindex
 from fhir_server.cli.serve import serve
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(deliver)
+app.command()(listen)
 app.add_typer(readings.app, name="readings")
 app.add_typer(mappings.app, name="mappings")
 app.add_typer(deliveries.app, name="deliveries")
