@@ -15,6 +15,7 @@ from fhir_server.cli.import_ import import_
 from fhir_server.cli.listen import listen
 from fhir_server.cli.reindex import reindex
 from fhir_server.cli.serve import serve
+from fhir_server.cli.simulate import simulate
 
 app = typer.Typer(
     name="fhir-server",
@@ -34,3 +35,4 @@ app.command()(backup)
 app.command("export")(export)
 app.command("import")(import_)
 app.command()(demo)
+app.command()(simulate)
