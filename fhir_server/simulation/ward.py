@@ -15,11 +15,14 @@ from fhir_server.simulation.expectation import Expected, Sending, held, repeated
 
 PATIENTS = "https://pmp.example/fhir/NamingSystem/patient"
 
-FAULTS = ("again", "late", "conflict", "broken", "clock-off", "high-low", "not-a-number")
-FAULTS += ("two-users", "placeholder", "kilopascal", "deviation", "silence", "reassigned")
+_ANY = ("again", "late", "conflict", "broken")
+_SOME = ("clock-off", "high-low", "not-a-number", "two-users", "placeholder", "kilopascal")
+# The last two happen to a kit, the others to a payload.
+FAULTS = (*_ANY, *_SOME, "deviation", "silence", "reassigned")
 
-_ANY = frozenset({"again", "late", "conflict", "broken"})
 _OFFLINE_DAYS = 3
+# Deviations that follow each other are one alert: so far apart each is one of its own.
+_BETWEEN_DEVIATIONS = timedelta(days=3)
 
 
 class Kind(NamedTuple):
@@ -133,6 +136,7 @@ def sendings(ward: Ward, patient: Patient) -> list[Sending]:
     kind = KINDS[patient.kind]
     random = Random(f"{patient.person.identifier} days")  # noqa: S311 - played
     sent: list[Sending] = []
+    deviated = ward.start - _BETWEEN_DEVIATIONS
     silent_from = ward.days
     if random.random() < ward.faults.get("silence", 0):
         silent_from = random.randrange(max(1, ward.days - _OFFLINE_DAYS))
@@ -145,6 +149,11 @@ def sendings(ward: Ward, patient: Patient) -> list[Sending]:
         for time in kind.times:
             at = ward.start + timedelta(days=day) + time
             fault = _draw(random, ward, kind)
+            if fault == "deviation":
+                if at - deviated < _BETWEEN_DEVIATIONS:
+                    fault = ""
+                else:
+                    deviated = at
             person = patient.holder(at)
             payload = kind.measure(random, person, at, fault)
             one = _sending(kind, person, at, payload, fault)
