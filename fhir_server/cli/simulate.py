@@ -20,7 +20,7 @@ from fhir_server.simulation.ledger import Ledger, LedgerError
 from fhir_server.simulation.ward import FAULTS, KINDS, Patient, Ward, enrolments, patients, sendings
 
 _out = Console()
-_err = Console(stderr=True)
+_err = Console(stderr=True, soft_wrap=True)
 
 _RATES = {"silence": 0.2, "reassigned": 0.2}
 _RATE = 0.02

@@ -79,6 +79,11 @@ def balance(expected: Iterable[Expected], stored: Iterable[Stored], *, alerts: b
             else:
                 unexpected += 1
     found = missing = doubled = alerts_found = alerts_wrong = 0
+    watched = {each.alert for each in wanted if each.alert}
+    unclaimed: dict[str, int] = {}
+    if alerts:
+        for one in (one for some in by_place.values() for one in some):
+            unclaimed[one.reference] = sum(one.alerts[code] for code in watched)
     for each in wanted:
         assert each.instant is not None
         there = by_place[each.code, each.instant.astimezone(UTC)]
@@ -89,4 +94,8 @@ def balance(expected: Iterable[Expected], stored: Iterable[Stored], *, alerts: b
             raised = sum(one.alerts[each.alert] for one in there)
             alerts_found += raised == 1
             alerts_wrong += raised != 1
+            for one in there:
+                unclaimed.pop(one.reference, None)
+    # An alert of a reading that was no deviation.
+    alerts_wrong += sum(unclaimed.values())
     return Balance(found, missing, doubled, unexpected, alerts_found, alerts_wrong)

@@ -119,6 +119,15 @@ def test_what_is_off_is_found(there, wrong):
     assert not found.is_even
 
 
+def test_an_alert_of_a_reading_that_was_none_is_wrong():
+    calm = ONE._replace(instant=AT + timedelta(hours=1), alert="")
+    there = [
+        stored(above_limit=1),
+        stored(at=AT + timedelta(hours=1), above_limit=1)._replace(reference="Observation/2"),
+    ]
+    assert balance([ONE, calm], there, alerts=True).alerts_wrong == 1
+
+
 def test_what_is_even_is_even():
     others = [stored(above_limit=1), stored(code="67975")]
     assert balance([ONE], others, alerts=True).is_even
