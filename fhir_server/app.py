@@ -90,7 +90,7 @@ def now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - the one clock
 
 
-def _tune_garbage_collection() -> None:
+def tune_garbage_collection() -> None:
     """Let reference counts do the work: readings make few cycles and many small values.
 
     With Python's defaults a quarter of the ingest time goes into looking for cycles. What
@@ -329,7 +329,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         app.state.outbox_gauges = OutboxGauges(store.outbox, now)
         app.state.settings = settings
         store.observe(metrics.count_commit)
-        _tune_garbage_collection()
+        tune_garbage_collection()
         if DOCUMENT_REGISTRY in settings.adapters:
             section = settings.adapters[DOCUMENT_REGISTRY]
             called = document_registry.endpoint(section, store.read, store.commit)

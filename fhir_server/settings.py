@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -22,6 +22,35 @@ from pydantic_settings import (
 CONFIG_VARIABLE = "FHIR_SERVER_CONFIG"
 
 FolderList = Annotated[tuple[Path, ...], NoDecode]
+
+
+class MqttTopic(BaseModel):
+    """A topic, whole levels of which may be `{device}` and the like, and its payloads' mapping."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    topic: str
+    mapping: str = ""
+    device_system: str = ""
+
+
+class MqttSettings(BaseModel):
+    """Where `fhir-server listen` listens; `docs/mqtt.md`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    broker: str = ""
+    topics: tuple[MqttTopic, ...] = ()
+    client_id: str = ""
+    share: str = ""
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    session_days: float = Field(default=30.0, gt=0, le=10_000)
+    receive_maximum: int = Field(default=1_000, ge=1, le=65_535)
+    max_payload_bytes: int = Field(default=1024 * 1024, gt=0)
+    batch: int = Field(default=500, ge=1)
+    linger_ms: float = Field(default=20.0, ge=0, le=10_000)
 
 
 class Settings(BaseSettings):
@@ -56,6 +85,8 @@ class Settings(BaseSettings):
     placing_seconds: float = Field(default=2.0, ge=0)
     views_seconds: float = Field(default=600.0, ge=0)
     subscription_patience_days: float = Field(default=7.0, gt=0, le=3_650)
+    mqtt: MqttSettings = MqttSettings()
+    mqtt_password: str = Field(default="", repr=False)
     drain_seconds: float = Field(default=1.0, ge=0, le=60)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"

@@ -12,8 +12,10 @@ from fhir_server.cli.deliver import deliver
 from fhir_server.cli.demo import demo
 from fhir_server.cli.export import export
 from fhir_server.cli.import_ import import_
+from fhir_server.cli.listen import listen
 from fhir_server.cli.reindex import reindex
 from fhir_server.cli.serve import serve
+from fhir_server.cli.simulate import simulate
 
 app = typer.Typer(
     name="fhir-server",
@@ -23,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(deliver)
+app.command()(listen)
 app.add_typer(readings.app, name="readings")
 app.add_typer(mappings.app, name="mappings")
 app.add_typer(deliveries.app, name="deliveries")
@@ -33,3 +36,4 @@ app.command()(backup)
 app.command("export")(export)
 app.command("import")(import_)
 app.command()(demo)
+app.command()(simulate)

@@ -39,9 +39,14 @@ def told_in_one_line() -> Iterator[None]:
     try:
         yield
     except (ValueError, FhirError, StartUpError) as error:
-        line = " ".join(str(error).split())
-        _stderr.print(f"fhir-server: {line}", style="red", markup=False, highlight=False)
+        tell(str(error))
         raise typer.Exit(2 if isinstance(error, ValueError) else 1) from None
+
+
+def tell(reason: str) -> None:
+    """What keeps the process from its work, in one line on stderr."""
+    line = " ".join(reason.split())
+    _stderr.print(f"fhir-server: {line}", style="red", markup=False, highlight=False)
 
 
 def read_settings(**given: Any) -> Settings:

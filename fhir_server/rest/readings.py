@@ -11,9 +11,10 @@ from starlette.routing import BaseRoute, Route
 
 from fhir_server.core import resource_json
 from fhir_server.core.mapping.catalog import BrokenMapping
+from fhir_server.core.mapping.gateway import parse_gateway_id, parse_sent, parse_token
 from fhir_server.core.mapping.mapping import Mapping
 from fhir_server.core.mapping.reading import Gateway, IdentifierToken
-from fhir_server.errors import InvalidRequest, NotFound, UnsupportedMediaType
+from fhir_server.errors import NotFound, UnsupportedMediaType
 from fhir_server.interactions.context import Context
 from fhir_server.operations.assignments import Assignments
 from fhir_server.operations.ingest_readings import (
@@ -34,8 +35,6 @@ from fhir_server.rest.verdicts import Verdicts
 
 _JSON = ("application/json", "")
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-
-_LONGEST_GATEWAY_ID = 200
 
 # Stage one of a payload this long would hold up the other requests.
 _LONG_PAYLOAD = 256 * 1024
@@ -162,43 +161,18 @@ def _readings_mapping(request: Request, name: str) -> Mapping | BrokenMapping:
 
 def _gateway(request: Request, headers: dict[str, str], received: datetime) -> Gateway:
     asked = dict(parameters(request, "device", "patient"))
+    sent = headers.get("x-gateway-time")
     return Gateway(
         received=received,
         device=_parse_token(asked, "device"),
         patient=_parse_token(asked, "patient"),
-        sent=_parse_sent(headers.get("x-gateway-time")),
-        gateway_id=_parse_gateway_id(headers.get("x-gateway-id", "").strip()),
+        sent=None if sent is None else parse_sent(sent, "X-Gateway-Time"),
+        gateway_id=parse_gateway_id(headers.get("x-gateway-id", "").strip(), "X-Gateway-Id"),
     )
 
 
 def _parse_token(asked: dict[str, str], name: str) -> IdentifierToken | None:
-    """``system|value``, or a value of whatever system."""
-    if name not in asked:
-        return None
-    system, bar, value = asked[name].strip().partition("|")
-    if not bar:
-        system, value = "", system
-    if not value or not value.isprintable() or not system.isprintable() or " " in system:
-        raise InvalidRequest(f"{name} is system|value")
-    return IdentifierToken(system or None, value)
-
-
-def _parse_gateway_id(text: str) -> str:
-    if not text.isprintable() or len(text) > _LONGEST_GATEWAY_ID:
-        raise InvalidRequest(f"X-Gateway-Id is a name of up to {_LONGEST_GATEWAY_ID} characters")
-    return text
-
-
-def _parse_sent(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        sent = datetime.fromisoformat(text.strip().upper())
-    except ValueError:
-        sent = None
-    if sent is None or sent.tzinfo is None:
-        raise InvalidRequest("X-Gateway-Time is an RFC 3339 time with its offset")
-    return sent
+    return parse_token(asked[name], name) if name in asked else None
 
 
 def _post(path: str, endpoint: Endpoint) -> Route:
