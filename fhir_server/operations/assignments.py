@@ -78,11 +78,10 @@ class AssignmentLookUp:
             parsed = parse_assignment(statement.key, statement.resource(), self._zone)
             if parsed is not None and parsed[0] in held:
                 held[parsed[0]].append(parsed[1])
+        found = tx.read_many(keys)
         for key in keys:
-            version = tx.read(key)
-            record = None
-            if version is not None and not version.is_deletion:
-                record = parse_device(key, version.resource())
+            version = found.get(key)
+            record = None if version is None else parse_device(key, version.resource())
             if record is not None:
                 record = record._replace(assignments=tuple(held[key]))
             book.learn_device(key, record)
@@ -97,10 +96,11 @@ class AssignmentLookUp:
             subject = local_key(resource.get("subject"), "Patient")
             if plan is not None and subject in plans:
                 plans[subject].append(plan)
+        found = tx.read_many(keys)
         for key in keys:
-            version = tx.read(key)
+            version = found.get(key)
             record = None
-            if version is not None and not version.is_deletion:
+            if version is not None:
                 identifiers = parse_identifiers(version.resource())
                 record = PatientRecord(key, identifiers, tuple(plans[key]))
             book.learn_patient(key, record)
