@@ -82,11 +82,10 @@ class AssignmentLookUp:
             if parsed is not None and parsed[0] in held:
                 held[parsed[0]].append(parsed[1])
         former = self._former(tx, keys)
+        found = tx.read_many(keys)
         for key in keys:
-            version = tx.read(key)
-            record = None
-            if version is not None and not version.is_deletion:
-                record = parse_device(key, version.resource())
+            version = found.get(key)
+            record = None if version is None else parse_device(key, version.resource())
             if record is not None:
                 record = record._replace(
                     assignments=tuple(held[key]), former=tuple(dict.fromkeys(former[key]))
@@ -117,10 +116,11 @@ class AssignmentLookUp:
             subject = local_key(resource.get("subject"), "Patient")
             if plan is not None and subject in plans:
                 plans[subject].append(plan)
+        found = tx.read_many(keys)
         for key in keys:
-            version = tx.read(key)
+            version = found.get(key)
             record = None
-            if version is not None and not version.is_deletion:
+            if version is not None:
                 identifiers = parse_identifiers(version.resource())
                 record = PatientRecord(key, identifiers, tuple(plans[key]))
             book.learn_patient(key, record)

@@ -30,8 +30,10 @@ from fhir_server.core.search.query import Clause, Query, ReferenceValue
 from fhir_server.core.version import Version
 from fhir_server.store.protocol import Transaction
 
-# Entries, about a kilobyte each; beyond, the book starts anew.
+# Entries, about a kilobyte each; beyond, those go that were not asked for the longest.
 _MOST_ENTRIES = 50_000
+# A quarter goes at once: finding the oldest is a walk through the book.
+_KEPT_OF_FOUR = 3
 # Sequences behind which reading the changes costs more than starting anew.
 _FAR_BEHIND = 20_000
 _BEHIND_ALL = 2**62
@@ -46,6 +48,10 @@ class Book(Protocol):
     def copy(self: "B") -> "B": ...
 
     def forget(self, changed: Iterable[Version]) -> None: ...
+
+    def trim(self, most: int) -> None:
+        """Keep about `most` entries, those that were asked for last."""
+        ...
 
 
 B = TypeVar("B", bound=Book)
@@ -70,10 +76,12 @@ class FollowedBook(Generic[B]):
         confirmed = self._confirmed
         newest, _ = tx.changes(_BEHIND_ALL, self._watched)
         is_far_behind = newest - self._sequence > _FAR_BEHIND
-        if is_far_behind or not 0 < len(self._book) <= _MOST_ENTRIES:
+        if is_far_behind or not len(self._book):
             # A book that knows nothing is true at every moment.
             self._book = self._make()
             self._sequence = min(confirmed, newest)
+        elif len(self._book) > _MOST_ENTRIES:
+            self._book.trim(_MOST_ENTRIES * _KEPT_OF_FOUR // 4)
         if not confirmed or newest - self._sequence > _FAR_BEHIND:
             return self._make(), newest
         return self._keep_up(tx, confirmed, newest), newest

@@ -272,12 +272,11 @@ class _Decision:
                 names[reading_identifier(reading, other)] = projected.name
         if not names:
             return
-        for found, keys in self._tx.find("Observation", names).items():
-            there = self._there.setdefault(names[found], [])
-            for key in keys:
-                version = self._tx.read(key)
-                if version is not None and not version.is_deletion:
-                    there.append((key, version.resource))
+        found = self._tx.find("Observation", names)
+        versions = self._tx.read_many([key for keys in found.values() for key in keys])
+        for name, keys in found.items():
+            there = self._there.setdefault(names[name], [])
+            there += [(key, versions[key].resource) for key in keys if key in versions]
 
     def _decide(
         self, position: int, ordinal: int, projected: _Projected | _Unplaced

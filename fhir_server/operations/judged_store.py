@@ -125,6 +125,9 @@ class _Watched:
     def read(self, key: ResourceKey) -> Version | None:
         return self._tx.read(key)
 
+    def read_many(self, keys: Sequence[ResourceKey]) -> dict[ResourceKey, Version]:
+        return self._tx.read_many(keys)
+
     def search(self, query: Query) -> Page:
         return self._tx.search(query)
 

@@ -83,6 +83,10 @@ class Transaction(Protocol):
         """The current version (it may be a deletion), or None for what never was."""
         ...
 
+    def read_many(self, keys: Sequence[ResourceKey]) -> dict[ResourceKey, Version]:
+        """The current versions of those that exist and are not deleted, in a few look-ups."""
+        ...
+
     def search(self, query: Query) -> Page: ...
 
     def find(

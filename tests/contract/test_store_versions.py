@@ -53,6 +53,35 @@ def test_a_deleted_resource_can_live_again(driver):
     assert driver.ids("Patient?active=true") == ["p1"]
 
 
+def test_a_decision_reads_many_as_it_reads_each(driver):
+    """Of what is stored, deleted, unknown, put before it and put by itself; in bulk too."""
+    keys = [ResourceKey("Patient", f"p{n}") for n in range(1_500)]
+    resources = [{"resourceType": "Patient", "id": key.resource_id} for key in keys]
+    driver.write(*resources)
+    driver.delete(keys[1])
+    unknown = ResourceKey("Device", "p0")
+
+    def decide(tx):
+        driver.put(tx, {**resources[2], "active": True})
+        driver.put(tx, resources[1])
+        tx.put(deletion(tx.read(keys[3]), tx.now), None)
+        tx.read(keys[4])
+        wanted = [unknown, *keys, keys[4]]
+        before = tx.read_many(wanted)
+        # A search writes what waits; the answer stays the same.
+        tx.search(driver.query("Patient?active=true"))
+        after = tx.read_many(wanted)
+        each = {key: tx.read(key) for key in wanted}
+        return before, after, each
+
+    before, after, each = driver.commit(decide)
+    assert before == after
+    assert before == {k: v for k, v in each.items() if v is not None and not v.is_deletion}
+    assert len(before) == 1_499
+    assert keys[3] not in before
+    assert before[keys[1]].version_id == 3
+
+
 def test_read_many_leaves_out_deletions_and_the_unknown_and_keeps_the_order(driver):
     keys = [ResourceKey("Patient", f"p{n}") for n in range(4)]
     driver.write(*({"resourceType": "Patient", "id": key.resource_id} for key in keys))

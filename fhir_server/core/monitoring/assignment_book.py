@@ -5,6 +5,8 @@ changed; then it forgets just that, and asks again.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TypeVar
 
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.mapping.reading import IdentifierToken
@@ -16,6 +18,9 @@ from fhir_server.core.monitoring.assignment import (
 )
 from fhir_server.core.version import Version
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 WATCHED = ("Device", "DeviceUseStatement", "Patient", "CarePlan", "ServiceRequest")
 
 
@@ -23,7 +28,8 @@ class AssignmentBook:
     """Devices by the tokens that name them, with their holders; patients with their plans.
 
     What is not in it is unknown to it, not absent: an absent device is a token that
-    names no key, an absent patient a None.
+    names no key, an absent patient a None. Asking what is unknown is asking for the rest:
+    each of its parts is in the order of being asked for.
     """
 
     def __init__(self) -> None:
@@ -52,12 +58,12 @@ class AssignmentBook:
         return self._patients[key]
 
     def unknown_tokens(self, tokens: Iterable[IdentifierToken]) -> tuple[IdentifierToken, ...]:
-        return tuple(token for token in dict.fromkeys(tokens) if token not in self._tokens)
+        return _unknown(self._tokens, tokens)
 
     def unknown_devices(self, tokens: Iterable[IdentifierToken]) -> tuple[ResourceKey, ...]:
         """Devices that known tokens name and that still have to be looked up."""
         keys = (key for token in dict.fromkeys(tokens) for key in self._tokens[token])
-        return tuple(key for key in dict.fromkeys(keys) if key not in self._devices)
+        return _unknown(self._devices, keys)
 
     def unknown_patients(self, tokens: Iterable[IdentifierToken]) -> tuple[ResourceKey, ...]:
         """Patients of the devices that tokens name and that still have to be looked up."""
@@ -67,7 +73,7 @@ class AssignmentBook:
             for device in self.named(token)
             for assignment in device.assignments
         )
-        return tuple(key for key in dict.fromkeys(keys) if key not in self._patients)
+        return _unknown(self._patients, keys)
 
     def learn_token(self, token: IdentifierToken, keys: Sequence[ResourceKey]) -> None:
         self._tokens[token] = tuple(keys)
@@ -77,6 +83,13 @@ class AssignmentBook:
 
     def learn_patient(self, key: ResourceKey, record: PatientRecord | None) -> None:
         self._patients[key] = record
+
+    def trim(self, most: int) -> None:
+        """Keep `most` tokens and patients together, those that were asked for last."""
+        half = most // 2
+        self._tokens = _last(self._tokens, half)
+        self._devices = _last(self._devices, half)
+        self._patients = _last(self._patients, half)
 
     def forget(self, changed: Iterable[Version]) -> None:
         """Drop all that a change of these resources may have made untrue.
@@ -142,3 +155,18 @@ class AssignmentBook:
                 record is None or all(plans.isdisjoint((p.key, *p.requests)) for p in record.plans)
             )
         }
+
+
+def _unknown(known: dict[K, V], asked: Iterable[K]) -> tuple[K, ...]:
+    """What is not in `known`; what is moves to its end."""
+    unknown: list[K] = []
+    for each in dict.fromkeys(asked):
+        if each in known:
+            known[each] = known.pop(each)
+        else:
+            unknown.append(each)
+    return tuple(unknown)
+
+
+def _last(known: dict[K, V], most: int) -> dict[K, V]:
+    return dict(islice(known.items(), max(0, len(known) - most), None))

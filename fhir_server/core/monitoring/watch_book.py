@@ -5,6 +5,7 @@ original, which it neither changes nor duplicates.
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from fhir_server.core.identity import ResourceKey
@@ -34,7 +35,7 @@ UNWATCHED = Watch({}, {}, {})
 
 
 class WatchBook:
-    """Watches by patient."""
+    """Watches by patient, in the order of being asked for."""
 
     def __init__(self, beneath: "WatchBook | None" = None) -> None:
         self._beneath = beneath
@@ -51,7 +52,9 @@ class WatchBook:
 
     def get(self, patient: ResourceKey) -> Watch | None:
         """What is known of a patient; None if nothing is."""
-        found = self._watches.get(patient)
+        found = self._watches.pop(patient, None)
+        if found is not None:
+            self._watches[patient] = found
         if found is not None or self._beneath is None or patient in self._forgotten:
             return found
         return self._beneath.get(patient)
@@ -61,6 +64,14 @@ class WatchBook:
         self._watches[patient] = watch
         for source in sources:
             self._sources[source] = patient
+
+    def trim(self, most: int) -> None:
+        """Keep `most` patients, those that were asked for last."""
+        beyond = max(0, len(self._watches) - most)
+        self._watches = dict(islice(self._watches.items(), beyond, None))
+        self._sources = {
+            source: patient for source, patient in self._sources.items() if patient in self._watches
+        }
 
     def forget(self, changed: Iterable[Version]) -> None:
         """Drop all that a change of these resources may have made untrue."""

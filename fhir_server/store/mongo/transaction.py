@@ -99,6 +99,19 @@ class MongoTransaction:
             self._read[key] = self._run(reads.read(key))
         return self._read[key]
 
+    def read_many(self, keys: Sequence[ResourceKey]) -> dict[ResourceKey, Version]:
+        unread = [k for k in dict.fromkeys(keys) if k not in self._latest and k not in self._read]
+        for start in range(0, len(unread), _AT_ONCE):
+            for version in self._run(reads.read_many(unread[start : start + _AT_ONCE])):
+                self._read[version.key] = version
+        found: dict[ResourceKey, Version] = {}
+        for key in keys:
+            put = self._latest.get(key)
+            current = put[-1].version if put else self._read.get(key)
+            if current is not None and not current.is_deletion:
+                found[key] = current
+        return found
+
     def search(self, query: Query) -> Page:
         self.write()
         try:

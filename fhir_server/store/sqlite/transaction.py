@@ -138,6 +138,12 @@ class SqliteTransaction:
         found = self._put_before(key)
         return versions.read(self._connection, key) if found is None else found
 
+    def read_many(self, keys: Sequence[ResourceKey]) -> dict[ResourceKey, Version]:
+        put = {key: version for key in keys if (version := self._put_before(key)) is not None}
+        stored = [key for key in keys if key not in put]
+        found = put | versions.read_many(self._connection, stored) if stored else put
+        return {key: version for key, version in found.items() if not version.is_deletion}
+
     def search(self, query: Query) -> Page:
         self._flush()
         # By the group's own names: what is not committed may yet get another number.

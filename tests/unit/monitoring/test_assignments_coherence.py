@@ -67,6 +67,9 @@ class Model:
     def read(self, key):
         return next((v for v in reversed(self.versions()) if v.key == key), None)
 
+    def read_many(self, keys):
+        return {v.key: v for key in keys if (v := self.read(key)) and not v.is_deletion}
+
     def find(self, resource_type, identifiers):
         found = {}
         for system, value in identifiers:
@@ -219,7 +222,7 @@ TestWhatIsToldIsWhatIsStored = Coherence.TestCase
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(followed_book, "_FAR_BEHIND", 3)
-    monkeypatch.setattr(followed_book, "_MOST_ENTRIES", 1)
+    monkeypatch.setattr(followed_book, "_MOST_ENTRIES", 2)
 
 
 def test_the_same_holds_when_the_book_is_full_or_far_behind(small):
