@@ -59,7 +59,9 @@ async def delete(request: FhirRequest) -> Response:
 
 
 async def history(request: FhirRequest) -> Response:
-    body = await history_interaction.instance(request.ctx, request.key, request.params)
+    body = await history_interaction.instance(
+        request.ctx, request.key, request.params, is_strict=request.preferences.is_strict
+    )
     return responses.of_body(request, body)
 
 
