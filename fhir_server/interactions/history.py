@@ -17,39 +17,51 @@ from fhir_server.store.protocol import HistoryQuery
 
 _NEWEST_FIRST = "-_lastUpdated"
 _OLDEST_FIRST = "_lastUpdated"
+_PARAMETERS = ("_count", "_since", "_at", "_sort")
 
 
-async def instance(ctx: Context, key: ResourceKey, params: Params) -> bytes:
+async def instance(
+    ctx: Context, key: ResourceKey, params: Params, *, is_strict: bool = False
+) -> bytes:
     """A page of the versions of `key`, as a Bundle.
+
+    A Bundle of versions has no place to tell what was ignored: the self link shows it.
 
     Raises:
         NotFound: it never was. A deleted resource has its history.
-        InvalidRequest: a parameter that means nothing.
+        InvalidRequest: a parameter that means nothing; or is unknown, and `is_strict`.
         Gone: the page's moment is not kept any more.
     """
     check_key(ctx, key)
     if await ctx.store.read(key) is None:
         raise NotFound(f"{key} is not known")
     asked = HistoryQuery(key.resource_type, key.resource_id)
-    return await _page(ctx, f"{key}/_history", asked, params)
+    return await _page(ctx, f"{key}/_history", asked, params, is_strict)
 
 
-async def of_type(ctx: Context, resource_type: str, params: Params) -> bytes:
+async def of_type(
+    ctx: Context, resource_type: str, params: Params, *, is_strict: bool = False
+) -> bytes:
     """A page of the versions of every resource of a type; raises as `instance` does."""
     check_resource_type(ctx, resource_type)
-    return await _page(ctx, f"{resource_type}/_history", HistoryQuery(resource_type), params)
+    asked = HistoryQuery(resource_type)
+    return await _page(ctx, f"{resource_type}/_history", asked, params, is_strict)
 
 
-async def system(ctx: Context, params: Params) -> bytes:
+async def system(ctx: Context, params: Params, *, is_strict: bool = False) -> bytes:
     """A page of the versions of all resources; raises as `instance` does."""
-    return await _page(ctx, "_history", HistoryQuery(), params)
+    return await _page(ctx, "_history", HistoryQuery(), params, is_strict)
 
 
-async def _page(ctx: Context, path: str, asked: HistoryQuery, params: Params) -> bytes:
+async def _page(
+    ctx: Context, path: str, asked: HistoryQuery, params: Params, is_strict: bool
+) -> bytes:
     token = dict(params).get(paging.PARAMETER)
     began = ctx.now()
     if token is None:
         query, applied = _parse(ctx, asked, params)
+        if is_strict and len(applied) < len(params):
+            raise _unsupported(f"a history takes {', '.join(_PARAMETERS)} and nothing else")
     else:
         state = paging.resume(ctx, path, token)
         query, applied = _parse(ctx, asked, state.params)

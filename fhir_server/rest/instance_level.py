@@ -18,7 +18,7 @@ from fhir_server.interactions.read import read as read_interaction
 from fhir_server.interactions.search import parse_part
 from fhir_server.interactions.update import update as update_interaction
 from fhir_server.interactions.vread import vread as vread_interaction
-from fhir_server.rest import responses
+from fhir_server.rest import native_content, responses
 from fhir_server.rest.request import FhirRequest
 
 
@@ -59,7 +59,9 @@ async def delete(request: FhirRequest) -> Response:
 
 
 async def history(request: FhirRequest) -> Response:
-    body = await history_interaction.instance(request.ctx, request.key, request.params)
+    body = await history_interaction.instance(
+        request.ctx, request.key, request.params, is_strict=request.preferences.is_strict
+    )
     return responses.of_body(request, body)
 
 
@@ -68,6 +70,8 @@ async def _version(request: FhirRequest, version: Version) -> Response:
     since = _http_date(request.headers.get("if-modified-since"))
     if (tags or since) and await is_unchanged(request.ctx, version, tags, since):
         return responses.not_modified(version)
+    if request.wants_content:
+        return native_content.of_version(request, version)
     if request.params and version.body is not None:
         part = parse_part(request.ctx, version.key.resource_type, request.params)
         if part is not None:

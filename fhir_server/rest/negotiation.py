@@ -85,6 +85,21 @@ def choose_media_type(
 
 
 @lru_cache(maxsize=256)
+def takes(accept: str | None, content_type: str) -> bool:
+    """Whether `accept` names this type, or all of its kind (`image/*`), which is none of FHIR's."""
+    offered = _parse_range(content_type).type
+    named = (offered, f"{offered.partition('/')[0]}/*")
+    ranges = [_parse_range(part) for part in (accept or "").split(",")]
+    return any(r.quality > 0 and r.type in named for r in ranges)
+
+
+@lru_cache(maxsize=256)
+def is_fhir(content_type: str) -> bool:
+    """Whether a body of this type is a resource and not what a Binary holds."""
+    return _media_type(content_type) in _WRITTEN
+
+
+@lru_cache(maxsize=256)
 def is_xml(media_type: str) -> bool:
     """Whether `media_type` is one of those that FHIR's XML goes by."""
     return media_type in _XML_TYPES

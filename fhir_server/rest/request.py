@@ -1,6 +1,7 @@
 """FhirRequest: what an endpoint is given, read from the ASGI scope no more than needed."""
 
 import asyncio
+import base64
 import re
 from typing import NamedTuple
 
@@ -13,17 +14,20 @@ from fhir_server.core.patch.patch import Patch
 from fhir_server.core.patch.patch import parse as parse_patch
 from fhir_server.core.query_string import Params
 from fhir_server.core.resource_json import Resource
-from fhir_server.errors import InvalidSearch
+from fhir_server.errors import InvalidSearch, NotAcceptable
 from fhir_server.interactions.context import Context
 from fhir_server.rest import negotiation, preferences
 from fhir_server.rest.body import read_body
-from fhir_server.rest.negotiation import FHIR_XML
+from fhir_server.rest.negotiation import FHIR_JSON, FHIR_XML
 from fhir_server.rest.preferences import Preferences
 
 # Parameters of every interaction, about the answer and not about the question.
 _FORMAT = "_format"
 _PRETTY = "_pretty"
 _GENERAL = (_FORMAT, _PRETTY)
+
+# The one resource that is also served, and taken, as what it holds.
+_BINARY = "Binary"
 
 # Reading more XML than this takes longer than other requests should wait.
 _APART_FROM_BYTES = 64 * 1024
@@ -39,7 +43,10 @@ class General(NamedTuple):
 
 
 class FhirRequest:
-    """One request. `path` are the variable segments of its path, in order."""
+    """One request. `path` are the variable segments of its path, in order.
+
+    `wants_content`: what a Binary holds is to be read, and not the resource.
+    """
 
     __slots__ = (
         "_receive",
@@ -50,6 +57,7 @@ class FhirRequest:
         "media_type",
         "params",
         "path",
+        "wants_content",
     )
 
     def __init__(
@@ -67,9 +75,16 @@ class FhirRequest:
         self._scope = scope
         self._receive = receive
         asked_format, self.is_pretty, self.params = _split_general(scope["query_string"])
-        self.media_type = negotiation.choose_media_type(
-            headers.get("accept"), asked_format, headers.get("content-type")
-        )
+        self.wants_content = False
+        try:
+            self.media_type = negotiation.choose_media_type(
+                headers.get("accept"), asked_format, headers.get("content-type")
+            )
+        except NotAcceptable:
+            is_read = scope["route"].interaction in ("read", "vread")
+            if asked_format is not None or not is_read or path[0] != _BINARY:
+                raise
+            self.wants_content, self.media_type = True, FHIR_JSON
 
     @property
     def key(self) -> ResourceKey:
@@ -106,6 +121,9 @@ class FhirRequest:
         Raises:
             UnsupportedMediaType, TooLarge, MalformedResource: it cannot be read.
         """
+        content_type = self.headers.get("content-type")
+        if content_type and self.path[:1] == (_BINARY,) and not negotiation.is_fhir(content_type):
+            return await self._binary(content_type)
         media_type = negotiation.body_media_type(self.headers.get("content-type"))
         body = await read_body(self._receive, self.headers, self.ctx.limits.body_bytes)
         if media_type == FHIR_XML:
@@ -125,6 +143,20 @@ class FhirRequest:
         media_type = negotiation.patch_media_type(self.headers.get("content-type"))
         body = await read_body(self._receive, self.headers, self.ctx.limits.body_bytes)
         return parse_patch(media_type, body, self.ctx.element_types)
+
+    async def _binary(self, content_type: str) -> Resource:
+        """The body as what a Binary holds."""
+        # The resource has to be within the limit, and base64 makes four bytes of three.
+        limit = self.ctx.limits.body_bytes * 3 // 4
+        body = await read_body(self._receive, self.headers, limit)
+        binary: Resource = {"resourceType": _BINARY, "contentType": content_type}
+        if len(self.path) > 1:
+            binary["id"] = self.path[1]
+        if context := self.headers.get("x-security-context"):
+            binary["securityContext"] = {"reference": context}
+        if body:
+            binary["data"] = base64.b64encode(body).decode("ascii")
+        return links.localize(binary, self.ctx.base_url) if context else binary
 
     async def _xml_resource(self, body: bytes) -> Resource:
         types = self.ctx.element_types

@@ -46,7 +46,9 @@ async def search_by_post(request: FhirRequest) -> Response:
 
 
 async def history(request: FhirRequest) -> Response:
-    body = await history_interaction.system(request.ctx, request.params)
+    body = await history_interaction.system(
+        request.ctx, request.params, is_strict=request.preferences.is_strict
+    )
     return responses.of_body(request, body)
 
 

@@ -83,7 +83,9 @@ async def search_by_post(request: FhirRequest) -> Response:
 
 
 async def history(request: FhirRequest) -> Response:
-    body = await history_interaction.of_type(request.ctx, request.path[0], request.params)
+    body = await history_interaction.of_type(
+        request.ctx, request.path[0], request.params, is_strict=request.preferences.is_strict
+    )
     return responses.of_body(request, body)
 
 

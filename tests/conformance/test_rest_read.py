@@ -144,6 +144,16 @@ def test_history_of_nothing_is_not_found(client, unique):
     assert client.get(f"Patient/{unique}/_history").status_code == 404
 
 
+@pytest.mark.parametrize("path", ["_history", "Patient/_history", "Patient/{id}/_history"])
+def test_history_handled_strictly_refuses_what_it_does_not_know(client, path):
+    path = path.format(id=client.create(PATIENT)["id"])
+    strict = {"Prefer": "handling=strict"}
+    assert client.get(f"{path}?_count=1", headers=strict).status_code == 200
+    assert client.get(f"{path}?_count=1&status=final", headers=strict).status_code == 400
+    bundle = client.get(f"{path}?_count=1&status=final").json()
+    assert all("status=" not in link["url"] for link in bundle["link"])
+
+
 @pytest.mark.parametrize("path", ["_history", "Patient/_history"])
 def test_history_pages_show_every_version_once(client, path):
     made = [client.create(PATIENT)["id"] for _ in range(5)]

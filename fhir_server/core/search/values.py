@@ -27,7 +27,10 @@ from fhir_server.errors import InvalidSearch
 
 MAX_VALUE_LENGTH = 4_000
 
-_PREFIX = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.*)", re.DOTALL)
+_PREFIX = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap|[<>]=?)?(.*)", re.DOTALL)
+# As FHIR wrote them before its second draft. Clients that still do would get a 400 for what
+# can mean nothing else.
+_SIGNS = {">": Prefix.GT, "<": Prefix.LT, ">=": Prefix.GE, "<=": Prefix.LE}
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{0,30})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _ESCAPED = re.compile(r"\\([\\,|$])")
 _EXACT = Context(prec=100)
@@ -170,7 +173,7 @@ def _split_prefix(text: str) -> tuple[Prefix, str]:
     found = _PREFIX.fullmatch(text)
     if found is None or found[1] is None:
         return Prefix.EQ, text
-    return Prefix(found[1]), found[2]
+    return _SIGNS.get(found[1]) or Prefix(found[1]), found[2]
 
 
 def _number(name: str, prefix: Prefix, text: str) -> NumberValue:

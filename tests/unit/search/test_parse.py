@@ -124,6 +124,22 @@ def test_a_number_has_the_range_that_its_digits_imply(read: Read) -> None:
     assert number("ap1")[2:] == (Decimal("0.5"), Decimal("1.5"))
 
 
+@pytest.mark.parametrize(("sign", "prefix"), [(">", "gt"), ("<", "lt"), (">=", "ge"), ("<=", "le")])
+@pytest.mark.parametrize(
+    ("resource_type", "name", "text"),
+    [
+        ("Patient", "birthdate", "1980"),
+        ("RiskAssessment", "probability", "0.5"),
+        ("Observation", "value-quantity", f"5.4|{UCUM}|mg"),
+    ],
+)
+def test_the_signs_of_old_clients_are_prefixes(
+    read: Read, resource_type: str, name: str, text: str, sign: str, prefix: str
+) -> None:
+    signed = read(resource_type, (name, sign + text))
+    assert signed.query.criteria == read(resource_type, (name, prefix + text)).query.criteria
+
+
 def test_a_quantity_is_also_read_in_canonical_units(read: Read) -> None:
     (value,) = only(read("Observation", ("value-quantity", f"le5.4|{UCUM}|mg"))).values
     assert (value.system, value.code, value.canonical_code) == (UCUM, "mg", "g")
