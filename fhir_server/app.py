@@ -197,6 +197,7 @@ class Components:
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             read=self.store.outbox.read,
+            state=self.store.outbox.state_of,
             commit=self.store.outbox.commit,
             parameters=self.definitions.parameters,
             now=now,
