@@ -59,6 +59,7 @@ from fhir_server.operations.raise_alerts import Alerts
 from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
 from fhir_server.outbox.records import StoreRecords
+from fhir_server.outbox.section import split_begin
 from fhir_server.outbox.sink import Access, Sink, SinkFactory
 from fhir_server.outbox.sink_loop import Pace
 from fhir_server.outbox.socket_binding import SocketSurroundings
@@ -147,11 +148,13 @@ class Components:
     def worker(self) -> Worker:
         """What delivers to the receivers of the settings and to those who subscribe."""
         sinks = self.sinks()
+        begins = (split_begin(name, each)[1] for name, each in self.settings.adapters.items())
         return Worker(
             self.store.outbox,
             sinks,
             subscriptions=self.subscriptions(),
             audit=DeliveryAudit(self.store.outbox, [sink.name for sink in sinks]),
+            begins={s.name: at for s, at in zip(sinks, begins, strict=True) if at is not None},
         )
 
     def subscriptions(self, pace: Pace = SUBSCRIPTIONS_PACE) -> Subscriptions:
@@ -182,7 +185,8 @@ class Components:
             self.context.page_key,
         )
 
-    def _sink(self, name: str, section: dict[str, Any]) -> Sink:
+    def _sink(self, name: str, values: Mapping[str, Any]) -> Sink:
+        section, _ = split_begin(name, values)
         if name in REGISTRIES:
             return REGISTRIES[name](section, self._surroundings())
         settings = self.settings
@@ -201,6 +205,7 @@ class Components:
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             read=self.store.outbox.read,
+            state=self.store.outbox.state_of,
             commit=self.store.outbox.commit,
             parameters=self.definitions.parameters,
             now=now,
@@ -331,7 +336,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         store.observe(metrics.count_commit)
         tune_garbage_collection()
         if DOCUMENT_REGISTRY in settings.adapters:
-            section = settings.adapters[DOCUMENT_REGISTRY]
+            section, _ = split_begin(DOCUMENT_REGISTRY, settings.adapters[DOCUMENT_REGISTRY])
             called = document_registry.endpoint(section, store.read, store.commit)
             app.router.routes.extend(called.routes())
         worker = components.worker() if settings.deliver else None

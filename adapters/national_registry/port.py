@@ -64,10 +64,17 @@ class CommitAsync(Protocol):
     async def __call__(self, decide: Callable[[Transaction], T]) -> T: ...
 
 
+class State(Protocol):
+    """What a sink's delivery of the version at a sequence has come to; None without one."""
+
+    def __call__(self, sink: str, sequence: int) -> str | None: ...
+
+
 class Surroundings(NamedTuple):
     """The server around an adapter. `time_zone` is the zone of dates without one."""
 
     read: Read
+    state: State
     commit: Commit
     parameters: SearchParameters
     now: Callable[[], datetime]

@@ -6,7 +6,8 @@ from typing import Any
 from adapters.national_registry import acknowledgement
 from adapters.national_registry.acknowledgement import Awaited
 from adapters.national_registry.client import AT_WORK, AnswerLost, Later, RegistryClient
-from adapters.national_registry.port import Commit, Read, Surroundings, Transaction
+from adapters.national_registry.port import Commit, Read, State, Surroundings, Transaction
+from adapters.national_registry.precedence import check_told
 from adapters.national_registry.section import Section
 from adapters.national_registry.translate import (
     Change,
@@ -37,6 +38,7 @@ class NationalRegistrySink:
         name: str,
         client: RegistryClient,
         read: Read,
+        state: State,
         commit: Commit,
         rules: Rules,
         batch_size: int,
@@ -44,6 +46,7 @@ class NationalRegistrySink:
         self._name = name
         self._client = client
         self._read = read
+        self._state = state
         self._commit = commit
         self._rules = rules
         self._batch_size = batch_size
@@ -119,11 +122,20 @@ class NationalRegistrySink:
         changes = [self._change(version) for version in versions]
         if versions[0].key.resource_type == "Patient":
             return translate_patient(changes, self._rules)
-        known = {
-            key: resource
-            for key in sorted(needed(changes))
-            if (found := self._read(key)) is not None and (resource := _body(found)) is not None
-        }
+        known = {}
+        for key in sorted(needed(changes)):
+            found = self._read(key)
+            if found is None or (resource := _body(found)) is None:
+                continue
+            if key.resource_type == "Patient":
+                check_told(
+                    found,
+                    max(version.sequence for version in versions),
+                    self._read,
+                    lambda sequence: self._state(self._name, sequence),
+                    self._rules,
+                )
+            known[key] = resource
         return translate(changes, known, self._rules)
 
     def _change(self, version: Version) -> Change:
@@ -182,7 +194,9 @@ def from_settings(section: Mapping[str, Any], around: Surroundings) -> NationalR
     session = OutboundSession(policy, timeouts, ca_file=fields.text("ca_file", "") or None)
     fields.check_all_known()
     client = RegistryClient(session, url, token, prefer_async=prefer_async)
-    return NationalRegistrySink(NAME, client, around.read, around.commit, rules, batch_size)
+    return NationalRegistrySink(
+        NAME, client, around.read, around.state, around.commit, rules, batch_size
+    )
 
 
 def _body(version: Version) -> Resource | None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import Version
@@ -16,10 +17,15 @@ Route = Callable[[Version], Sequence[Routed]]
 Read = Callable[[ResourceKey, int | None], Version | None]
 
 
-def route_to(sinks: Sequence[Sink], *others: Route, read: Read | None = None) -> Route:
+def route_to(
+    sinks: Sequence[Sink],
+    *others: Route,
+    read: Read | None = None,
+    begin: datetime | None = None,
+) -> Route:
     """A route over the sinks' own `group` and `others`, for `Outbox.fan_out`.
 
-    `read` tells what a deletion was about.
+    `read` tells what a deletion was about. What was committed before `begin` goes nowhere.
 
     Raises:
         ValueError: two sinks of one name: their deliveries could not be told apart.
@@ -29,6 +35,8 @@ def route_to(sinks: Sequence[Sink], *others: Route, read: Read | None = None) ->
         raise ValueError(f"two sinks have the same name: {', '.join(sorted(names))}")
 
     def route(version: Version) -> Sequence[Routed]:
+        if begin is not None and version.last_updated < begin:
+            return ()
         routed = [
             Routed(sink.name, group)
             for sink in sinks

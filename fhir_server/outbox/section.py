@@ -1,9 +1,32 @@
 """An adapter's section of the settings, read key by key; what is wrong is named."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 from fhir_server.outbox.sink import DELIVERY_SECONDS
+
+_BEGIN = "begin"
+
+
+def split_begin(name: str, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], datetime | None]:
+    """An adapter's own settings, and the moment before which nothing is its; None: no such.
+
+    Raises:
+        ValueError: `begin` is neither "start" nor a moment with its offset.
+    """
+    own = dict(values)
+    begin = own.pop(_BEGIN, "start")
+    if begin == "start":
+        return own, None
+    try:
+        moment = begin if isinstance(begin, datetime) else datetime.fromisoformat(begin)
+    except (TypeError, ValueError):
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        kind = '"start" or a moment with its offset, such as 2026-11-01T00:00:00+03:00'
+        raise ValueError(f"adapters.{name}.{_BEGIN} must be {kind}")
+    return own, moment
 
 
 class Section:

@@ -12,8 +12,10 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from threading import Event, Thread
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fhir_server.outbox.delivery_audit import DeliveryAudit
@@ -51,7 +53,8 @@ class Worker:
     """Delivers until it is stopped.
 
     A receiver that is set up later gets what came before it, also where others have long
-    been told. For Subscriptions nothing is looked at before there is one.
+    been told, but nothing from before its moment in `begins`, where it has one by its name.
+    For Subscriptions nothing is looked at before there is one.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Worker:
         *,
         subscriptions: Subscriptions | None = None,
         audit: DeliveryAudit | None = None,
+        begins: Mapping[str, datetime] = MappingProxyType({}),
         pace: Pace = Pace(),  # noqa: B008 - a constant
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -71,7 +75,12 @@ class Worker:
         self._audit = audit
         route_to(sinks)
         self._kinds = [
-            _Kind(sink.name, route_to((sink,), read=outbox.read), lambda: 0) for sink in sinks
+            _Kind(
+                sink.name,
+                route_to((sink,), read=outbox.read, begin=begins.get(sink.name)),
+                lambda: 0,
+            )
+            for sink in sinks
         ]
         if subscriptions is not None:
             route = route_to((), subscriptions.route, read=outbox.read)

@@ -348,6 +348,10 @@ class Outbox(Ledger, Protocol):
         """The first delivery of a sink, in commit order, that is queued or sent."""
         ...
 
+    def state_of(self, sink: str, sequence: int) -> DeliveryState | None:
+        """What a sink's delivery of the version at `sequence` has come to; None without one."""
+        ...
+
     def newest(self) -> int:
         """The number of the newest delivery of all sinks; they are made in this order."""
         ...

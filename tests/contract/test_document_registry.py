@@ -62,7 +62,11 @@ class Scene:
         self.driver = driver
         self.registry = Registry()
         around = Surroundings(
-            driver.outbox.read, driver.outbox.commit, driver.parameters, driver.clock
+            driver.outbox.read,
+            driver.outbox.state_of,
+            driver.outbox.commit,
+            driver.parameters,
+            driver.clock,
         )
         keys = Keys({AUTHOR.snils: KeyPair("c", "doctor")}, KeyPair("c", "house"))
         policy = Policy(frozenset(kinds), report_days, "Europe/Moscow")

@@ -76,3 +76,16 @@ def test_the_first_that_is_open_and_the_newest_are_known(driver):
     outbox.acknowledge(outbox.claim("s", "w", 5, 1), "w", "ok")
     assert outbox.oldest_open("s") == second
     assert outbox.oldest_open("other") is None
+
+
+def test_what_became_of_one_version_is_known(driver):
+    put(driver, "a", "b")
+    outbox = driver.outbox
+    assert outbox.state_of("s", 1) is None
+    outbox.fan_out(to("s"), 100)
+    assert outbox.state_of("s", 1) is outbox.state_of("s", 2) is DeliveryState.QUEUED
+    claimed = outbox.claim("s", "w", 5, 1)
+    assert outbox.state_of("s", 1) is DeliveryState.SENT
+    outbox.reject(claimed, "w", "no")
+    assert outbox.state_of("s", 1) is DeliveryState.REJECTED
+    assert outbox.state_of("other", 1) is outbox.state_of("s", 3) is None

@@ -113,6 +113,13 @@ class MongoOutbox(MongoLedger):
             found = self._database["deliveries"].find_one(open_, {"e": 0}, sort=[("q", 1)])
         return None if found is None else to_delivery(found)
 
+    def state_of(self, sink: str, sequence: int) -> DeliveryState | None:
+        with translated():
+            found = self._database["deliveries"].find_one(
+                {"n": sink, "q": sequence}, {"st": 1}, hint=self._hint("version")
+            )
+        return None if found is None else DeliveryState(found["st"])
+
     def newest(self) -> int:
         with translated():
             outbox = self._database["state"].find_one({"_id": "outbox"}, {"deliveries": 1})

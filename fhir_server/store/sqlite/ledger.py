@@ -221,6 +221,15 @@ def oldest_open(connection: sqlite3.Connection, sink: str) -> Delivery | None:
     return None if row is None else from_row(row)
 
 
+def state_of(connection: sqlite3.Connection, sink: str, sequence: int) -> DeliveryState | None:
+    row = connection.execute(
+        "SELECT state FROM delivery WHERE sink = (SELECT id FROM sink WHERE name = ?) "
+        "AND resource = (SELECT resource FROM version WHERE seq = ?) AND seq = ?",
+        (sink, sequence, sequence),
+    ).fetchone()
+    return None if row is None else STATES[row[0]]
+
+
 def retry(connection: sqlite3.Connection, now: int, ids: Iterable[int]) -> int:
     """Queue stopped deliveries again; how many. Those a newer version overtook are superseded."""
     parked = _ids(

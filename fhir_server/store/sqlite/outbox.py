@@ -163,6 +163,9 @@ class SqliteOutbox:
     def oldest_open(self, sink: str) -> Delivery | None:
         return self._readers.point(lambda c: ledger.oldest_open(c, sink))
 
+    def state_of(self, sink: str, sequence: int) -> DeliveryState | None:
+        return self._readers.point(lambda c: ledger.state_of(c, sink, sequence))
+
     def newest(self) -> int:
         row = self._readers.point(
             lambda c: c.execute("SELECT coalesce(max(id), 0) FROM delivery").fetchone()

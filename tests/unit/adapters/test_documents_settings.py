@@ -25,7 +25,7 @@ def section(tmp_path):
 
 def made(section):
     around = Surroundings(
-        None, None, SearchParameters(()), lambda: datetime(2024, 5, 1, tzinfo=UTC)
+        None, None, None, SearchParameters(()), lambda: datetime(2024, 5, 1, tzinfo=UTC)
     )
     return from_settings(section, around)
 

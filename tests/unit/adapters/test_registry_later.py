@@ -75,7 +75,9 @@ def records():
 
 def sink(records, *answers):
     registry = Registry(*answers)
-    made = NationalRegistrySink("r", registry, records.read, records.commit, Rules(), 10)
+    made = NationalRegistrySink(
+        "r", registry, records.read, lambda *_: None, records.commit, Rules(), 10
+    )
     return made, registry
 
 

@@ -56,7 +56,7 @@ def reading(value="r1", day="2024-05-01", *, auxiliary=False):
 
 
 def sink(read, **section):
-    around = Surroundings(read, NO_COMMIT, SearchParameters(()), lambda: NOW)
+    around = Surroundings(read, lambda *_: None, NO_COMMIT, SearchParameters(()), lambda: NOW)
     return from_settings({"url": URL, **section}, around)
 
 

@@ -109,3 +109,28 @@ def test_a_chain_that_was_made_anew_shows_against_what_was_told_before(ledger, t
     answer = deliveries(ledger, "verify", "--anchors", str(kept))
     assert answer.exit_code == 1
     assert "does not pass through" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("how", "state"), [("reject", "rejected"), ("withhold", "withheld"), ("park", "parked")]
+)
+def test_what_was_stopped_is_shown_with_its_reason_and_queued_again(ledger, how, state):
+    components = open_components(Settings(store=f"sqlite:///{ledger}"))
+    outbox = components.store.outbox
+    getattr(outbox, how)(outbox.claim("insurer", "w", 60, 1), "w", "no such plan")
+    asyncio.run(components.store.close())
+    listed = json.loads(deliveries(ledger, "list", "--json").stdout.splitlines()[-1])
+    assert (listed["state"], listed["reason"]) == (state, "no such plan")
+    number = str(listed["delivery"])
+    shown = deliveries(ledger, "show", number).stdout
+    assert state in shown
+    assert "no such plan" in shown
+    assert "1 of 1 queued again" in deliveries(ledger, "retry", number).stdout
+    assert "0 of 1 queued again" in deliveries(ledger, "retry", number).stdout
+    assert "queued again" in deliveries(ledger, "show", number).stdout
+    assert deliveries(ledger, "verify").exit_code == 0
+
+
+def test_all_that_was_stopped_is_queued_again_at_once(ledger):
+    assert "1 of 1 queued again" in deliveries(ledger, "retry", "--all").stdout
+    assert "0 of 0 queued again" in deliveries(ledger, "retry", "--all").stdout
