@@ -71,6 +71,11 @@ class AnyCodeSystem(Protocol):
     def is_listed(self) -> bool: ...
 
     @property
+    def is_short(self) -> bool:
+        """Whether concepts that it should hold have not been stored yet."""
+        ...
+
+    @property
     def codes(self) -> Iterable[str]: ...
 
     def find(self, code: str) -> Concept | None:

@@ -146,7 +146,9 @@ class Terminology:
     @property
     def concepts(self) -> int:
         """How many concepts it holds, read from resources."""
-        return sum(len(each) for each in {id(s): s for s in self._code_systems.values()}.values())
+        # A copy first: another thread may read a packed one meanwhile.
+        held = tuple(self._code_systems.values())
+        return sum(len(each) for each in {id(s): s for s in held}.values())
 
     @property
     def looked_up(self) -> int:

@@ -25,6 +25,7 @@ class UnitCodes:
     name = "UCUM"
     is_complete = True
     is_listed = False
+    is_short = False
     codes: Iterable[str] = ()
 
     def find(self, code: str) -> Concept | None:

@@ -141,11 +141,9 @@ class _OfSystem:
             self._listed = {c["code"]: c for c in part["concept"] if c.get("code")}
         asked = part.get("filter") or ()
         self._is_filtered = bool(asked)
-        # A fragment cannot say what stands below a code, nor what has no property.
-        is_whole = known is not None and known.is_complete and known.is_listed
         self._filters: Sequence[Predicate] | None = ()
         if self._is_filtered and self._listed is None:
-            usable = known if is_whole else None
+            usable = known if known is not None and _can_filter(known, asked) else None
             self._filters = [compile_filter(usable, each) for each in asked] if usable else None
 
     @property
@@ -281,6 +279,22 @@ def _part(part: Any, code_system: FindCodeSystem, imported: FindValueSet) -> Sel
     if not found:
         raise InvalidSearch("the value set includes what has neither a system nor a value set")
     return found[0] if len(found) == 1 else _Together(found)
+
+
+def _can_filter(known: AnyCodeSystem, asked: Sequence[Any]) -> bool:
+    """Whether what is known of a code system says what filters keep.
+
+    A fragment says what stands below a code that is in it, as far as it goes; it does not say
+    what has no property, or stands elsewhere.
+    """
+    if not known.is_listed or known.is_short:
+        return False
+    return known.is_complete or all(
+        each.get("property") in ("concept", "code")
+        and each.get("op") in ("is-a", "descendent-of", "=")
+        and known.find(str(each.get("value"))) is not None
+        for each in asked
+    )
 
 
 def _is_kept(concept: Concept, filters: Sequence[Predicate]) -> bool:

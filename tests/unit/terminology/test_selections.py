@@ -102,6 +102,11 @@ FRAGMENT = {
                 }
             ],
             [],
+            (True, None, False),
+        ),
+        (
+            [{"system": "u:part", "filter": [{"property": "x", "op": "exists", "value": "false"}]}],
+            [],
             (None, None, False),
         ),
     ],
@@ -114,9 +119,13 @@ def test_what_a_fragment_lacks_is_not_known_rather_than_wrong(include, exclude, 
     assert tuple(selection.holds(*each) for each in asked) == answers
 
 
-def test_a_filter_on_a_fragment_cannot_be_told():
-    is_a = {"property": "concept", "op": "is-a", "value": "known"}
-    compose = {"include": [{"system": "u:part", "filter": [is_a]}]}
+@pytest.mark.parametrize(
+    ("name", "op", "value"),
+    [("concept", "is-a", "new"), ("concept", "is-not-a", "known"), ("kind", "=", "known")],
+)
+def test_a_fragment_says_only_what_stands_below_its_own_codes(name, op, value):
+    asked = {"property": name, "op": op, "value": value}
+    compose = {"include": [{"system": "u:part", "filter": [asked]}]}
     value_set = {"resourceType": "ValueSet", "url": "u:set", "compose": compose}
     with pytest.raises(NotTold):
         Terminology([FRAGMENT, value_set]).codes("u:set")
