@@ -73,10 +73,10 @@ def records():
     return made
 
 
-def sink(records, *answers):
+def sink(records, *answers, state=None):
     registry = Registry(*answers)
     made = NationalRegistrySink(
-        "r", registry, records.read, lambda *_: None, records.commit, Rules(), 10
+        "r", registry, records.read, lambda *_: state, records.commit, Rules(), 10
     )
     return made, registry
 
@@ -209,3 +209,16 @@ def test_changes_that_cancel_out_are_not_told(records):
     body = {k: v for k, v in two.resource().items() if v is not None}
     two = Version(two.key, 3, NOW, "update", resource_json.format(body))
     assert delivering.deliver([one, two], "k") == "nothing to tell"
+
+
+def test_a_measurement_does_not_overtake_its_patients_new_identifier(records):
+    measured = reading(records, 1)
+    renamed = {"resourceType": "Patient", "identifier": [{"system": SNILS, "value": "2"}]}
+    records.add(ResourceKey("Patient", "p"), renamed)
+    waiting, registry = sink(records, state="queued")
+    with pytest.raises(DeliveryPending):
+        waiting.deliver([measured], "key")
+    assert registry.sent == []
+    told, registry = sink(records, "receipt", state="accepted")
+    assert told.deliver([measured], "key") == "receipt"
+    assert registry.sent == [(2, "key")]
