@@ -195,6 +195,7 @@ class World:
         return clean({"resourceType": name, "id": self.random.choice(IDS), **make()})
 
 
+GENDER = "http://hl7.org/fhir/administrative-gender"
 TERMINOLOGY = Terminology(
     [
         {
@@ -228,9 +229,21 @@ TERMINOLOGY = Terminology(
                 ]
             },
         },
+        {
+            "resourceType": "ValueSet",
+            "url": "urn:set:gender",
+            "compose": {
+                "include": [
+                    {
+                        "system": GENDER,
+                        "concept": [{"code": "male"}],
+                    }
+                ]
+            },
+        },
     ],
-    {"urn:set:gender": {"http://hl7.org/fhir/administrative-gender": ["male"]}},
 ).having(NotLoaded("", "CodeSystem", MDC), None)
+TERMINOLOGY = TERMINOLOGY.having(NotLoaded("", "CodeSystem", GENDER), None)
 
 
 def clean(value):
