@@ -5,7 +5,7 @@ The shipped folders stand beside the package in a checkout and under
 affair: here it stays text.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -30,11 +30,16 @@ from fhir_server.core.search.parameter import (
     Source,
 )
 from fhir_server.core.terminology.terminology import Terminology
+from fhir_server.core.terminology.value_set import Codes
+from fhir_server.core.validation import base_invariants
+from fhir_server.core.validation.profile_files import parse_definition, unpack
+from fhir_server.core.validation.profiles import Profiles
 from fhir_server.core.validation.structure import StructureValidator
 from fhir_server.core.validation.type_rules import ElementRule, TypeRule, TypeRules
-from fhir_server.errors import MalformedResource
+from fhir_server.errors import InvalidSearch, MalformedResource
 
 T = TypeVar("T")
+_ListedSets = dict[str, dict[str, frozenset[str]]]
 
 _PACKAGE = Path(__file__).resolve().parent
 _MAPPING_FILES = ("mapping.yaml", "mapping.yml", "mapping.json")
@@ -54,6 +59,7 @@ class Definitions:
     validator: StructureValidator
     compartments: Compartments
     terminology: Terminology
+    profiles: Profiles
     mapping_folders: tuple[Path, ...]
     profile_folders: tuple[Path, ...]
     terminology_folders: tuple[Path, ...]
@@ -77,14 +83,29 @@ def load(
     element_types = _element_types(types)
     value_sets = _read_value_sets()
     terminology_folders = _folders("terminology", terminology)
+    profile_folders = _folders("profiles", profiles)
+    rules = _type_rules(types)
+    found = read_definitions(profile_folders)
+    known = Terminology(
+        (*_of_kinds(found, "CodeSystem", "ValueSet"), *read_terminology(terminology_folders)),
+        {**_decode("profile-value-sets.json", _ListedSets), **value_sets},
+    )
     return Definitions(
         element_types=element_types,
         parameters=derive(_search_parameters(types), ImpliedSystems(element_types, value_sets)),
-        validator=StructureValidator(_type_rules(types)),
+        validator=StructureValidator(rules),
         compartments=load_compartments(),
-        terminology=Terminology(read_terminology(terminology_folders), value_sets),
+        terminology=known,
+        profiles=Profiles(
+            rules,
+            element_types,
+            _decode("invariants.json", dict[str, tuple[tuple[str, ...], ...]]),
+            base_invariants.build(rules).keys,
+            codes_of(known),
+            (*_decode("profiles.json", list[Resource]), *_of_kinds(found, "StructureDefinition")),
+        ),
         mapping_folders=_folders("mappings", mappings),
-        profile_folders=_folders("profiles", profiles),
+        profile_folders=profile_folders,
         terminology_folders=terminology_folders,
     )
 
@@ -166,6 +187,48 @@ def read_terminology(folders: Sequence[Path]) -> list[Resource]:
                     raise ValueError(f"{path} is no {kind} with a url")
                 found.append(resource)
     return found
+
+
+def read_definitions(profile_folders: Sequence[Path]) -> list[Resource]:
+    """The definitions in these folders and below them, and in the FHIR packages there.
+
+    Of one URL the last counts. Files are called ``StructureDefinition-….json``, packages
+    ``….tgz``.
+
+    Raises:
+        ValueError: a file is no such thing.
+    """
+    found: dict[str, Resource] = {}
+    for folder in profile_folders:
+        for path in sorted(folder.rglob("*-*.json")):
+            if path.name.startswith(("StructureDefinition-", "ValueSet-", "CodeSystem-")):
+                try:
+                    resource = parse_definition(path.read_bytes())
+                except ValueError as error:
+                    raise ValueError(f"{path}: {error}") from None
+                found[resource["url"]] = resource
+        for path in sorted(folder.rglob("*.tgz")):
+            try:
+                found.update((resource["url"], resource) for resource in unpack(path.read_bytes()))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+    return list(found.values())
+
+
+def codes_of(terminology: Terminology) -> Callable[[str], Codes | None]:
+    """What gives the codes of a value set, in the version that is here; None if nobody can tell."""
+
+    def find(url: str) -> Codes | None:
+        try:
+            return terminology.codes(url.partition("|")[0])
+        except InvalidSearch:
+            return None
+
+    return find
+
+
+def _of_kinds(resources: Iterable[Resource], *kinds: str) -> list[Resource]:
+    return [resource for resource in resources if resource["resourceType"] in kinds]
 
 
 def read_topics(profile_folders: Sequence[Path]) -> list[Resource]:
@@ -334,7 +397,7 @@ def _type_rules(types: Mapping[str, _Type]) -> TypeRules:
 
 def _read_value_sets() -> Mapping[str, Mapping[str, frozenset[str]]]:
     """The codes by system of R4's own value sets, those that can be listed."""
-    return _decode("value-sets.json", dict[str, dict[str, frozenset[str]]])
+    return _decode("value-sets.json", _ListedSets)
 
 
 def _search_parameters(types: Mapping[str, _Type]) -> list[SearchParameter]:
