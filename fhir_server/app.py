@@ -47,6 +47,7 @@ from fhir_server.interactions.operation import Operations
 from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.judge import Judge
 from fhir_server.operations.judged_store import JudgedStore
+from fhir_server.operations.profile_checks import LiveProfiles, ProfileChecks
 from fhir_server.operations.raise_alerts import Alerts
 from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
@@ -236,12 +237,15 @@ def open_components(settings: Settings) -> Components:
     extend = definitions.extension(settings.time_zone).extend
     store = open_store(settings.store, indexer, definitions.parameters, now, extend)
     live_reader = LiveReader(store.outbox, subscription_reader)
+    live_profiles = LiveProfiles(definitions.profiles, store.outbox, definitions.codes_with)
+    profile_checks = ProfileChecks(definitions.validator, live_profiles, settings.unknown_profiles)
     context = Context(
         store=JudgedStore(store, _judge(settings, definitions)) if settings.monitoring else store,
         parameters=definitions.parameters,
         terminology=definitions.terminology,
+        thorough=profile_checks,
         validator=SubscriptionChecks(
-            definitions.validator,
+            profile_checks,
             live_reader,
             OutboundPolicy(allow_private=settings.allow_private_endpoints),
             now,

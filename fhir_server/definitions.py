@@ -32,11 +32,11 @@ from fhir_server.core.search.parameter import (
 from fhir_server.core.terminology.terminology import Terminology
 from fhir_server.core.terminology.value_set import Codes
 from fhir_server.core.validation import base_invariants
-from fhir_server.core.validation.profile_files import parse_definition, unpack
 from fhir_server.core.validation.profiles import Profiles
 from fhir_server.core.validation.structure import StructureValidator
 from fhir_server.core.validation.type_rules import ElementRule, TypeRule, TypeRules
-from fhir_server.errors import InvalidSearch, MalformedResource
+from fhir_server.errors import MalformedResource
+from fhir_server.profile_folders import codes_of, read_definitions
 
 T = TypeVar("T")
 _ListedSets = dict[str, dict[str, frozenset[str]]]
@@ -59,10 +59,17 @@ class Definitions:
     validator: StructureValidator
     compartments: Compartments
     terminology: Terminology
+    terminology_resources: tuple[Resource, ...]
     profiles: Profiles
     mapping_folders: tuple[Path, ...]
     profile_folders: tuple[Path, ...]
     terminology_folders: tuple[Path, ...]
+
+    def codes_with(self, stored: Sequence[Resource]) -> Callable[[str], Codes | None]:
+        """What gives the codes of value sets, with those that `stored` defines."""
+        known = {resource.get("url") for resource in self.terminology_resources}
+        added = (resource for resource in stored if resource.get("url") not in known)
+        return codes_of(Terminology((*added, *self.terminology_resources), _listed_sets()))
 
     def extension(self, time_zone: str) -> SearchExtension:
         """How search parameters are added to R4's own."""
@@ -86,16 +93,18 @@ def load(
     profile_folders = _folders("profiles", profiles)
     rules = _type_rules(types)
     found = read_definitions(profile_folders)
-    known = Terminology(
-        (*_of_kinds(found, "CodeSystem", "ValueSet"), *read_terminology(terminology_folders)),
-        {**_decode("profile-value-sets.json", _ListedSets), **value_sets},
+    resources = (
+        *_of_kinds(found, "CodeSystem", "ValueSet"),
+        *read_terminology(terminology_folders),
     )
+    known = Terminology(resources, _listed_sets())
     return Definitions(
         element_types=element_types,
         parameters=derive(_search_parameters(types), ImpliedSystems(element_types, value_sets)),
         validator=StructureValidator(rules),
         compartments=load_compartments(),
         terminology=known,
+        terminology_resources=resources,
         profiles=Profiles(
             rules,
             element_types,
@@ -187,44 +196,6 @@ def read_terminology(folders: Sequence[Path]) -> list[Resource]:
                     raise ValueError(f"{path} is no {kind} with a url")
                 found.append(resource)
     return found
-
-
-def read_definitions(profile_folders: Sequence[Path]) -> list[Resource]:
-    """The definitions in these folders and below them, and in the FHIR packages there.
-
-    Of one URL the last counts. Files are called ``StructureDefinition-….json``, packages
-    ``….tgz``.
-
-    Raises:
-        ValueError: a file is no such thing.
-    """
-    found: dict[str, Resource] = {}
-    for folder in profile_folders:
-        for path in sorted(folder.rglob("*-*.json")):
-            if path.name.startswith(("StructureDefinition-", "ValueSet-", "CodeSystem-")):
-                try:
-                    resource = parse_definition(path.read_bytes())
-                except ValueError as error:
-                    raise ValueError(f"{path}: {error}") from None
-                found[resource["url"]] = resource
-        for path in sorted(folder.rglob("*.tgz")):
-            try:
-                found.update((resource["url"], resource) for resource in unpack(path.read_bytes()))
-            except ValueError as error:
-                raise ValueError(f"{path}: {error}") from None
-    return list(found.values())
-
-
-def codes_of(terminology: Terminology) -> Callable[[str], Codes | None]:
-    """What gives the codes of a value set, in the version that is here; None if nobody can tell."""
-
-    def find(url: str) -> Codes | None:
-        try:
-            return terminology.codes(url.partition("|")[0])
-        except InvalidSearch:
-            return None
-
-    return find
 
 
 def _of_kinds(resources: Iterable[Resource], *kinds: str) -> list[Resource]:
@@ -398,6 +369,11 @@ def _type_rules(types: Mapping[str, _Type]) -> TypeRules:
 def _read_value_sets() -> Mapping[str, Mapping[str, frozenset[str]]]:
     """The codes by system of R4's own value sets, those that can be listed."""
     return _decode("value-sets.json", _ListedSets)
+
+
+def _listed_sets() -> Mapping[str, Mapping[str, frozenset[str]]]:
+    """Those, and the sets that R4's vital-signs profiles bind to."""
+    return {**_decode("profile-value-sets.json", _ListedSets), **_read_value_sets()}
 
 
 def _search_parameters(types: Mapping[str, _Type]) -> list[SearchParameter]:

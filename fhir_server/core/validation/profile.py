@@ -5,11 +5,20 @@ tree as well; `profile_compile` leaves it out of the checks.
 """
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Literal, NamedTuple
 
 UNBOUNDED = -1
-ABSENT: Any = object()
-"""No fixed or pattern value: None is none either, but JSON's null is a value."""
+
+
+class _Absent(Enum):
+    """A sentinel that stays itself in a copy."""
+
+    ABSENT = 0
+
+
+ABSENT: Any = _Absent.ABSENT
+"""No fixed or pattern value."""
 
 RESOURCE_BASE = "http://hl7.org/fhir/StructureDefinition/"
 

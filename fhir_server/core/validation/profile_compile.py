@@ -170,13 +170,13 @@ class _Compiler:
                 run.add("structure", text, (where, f".{name}"), profile, f"{spot} max")
             if is_missed and not count:
                 text = "an element that must be supported is not there"
-                place = (where, f".{name}")
+                place: Where = (where, f".{name}")
                 run.add("informational", text, place, profile, f"{spot} mustSupport", "information")
             if checks:
-                for value, sibling, item_type, place in items:
+                for value, sibling, item_type, at in items:
                     check = checks.get(item_type)
                     if check is not None:
-                        check(value, sibling, place, run)
+                        check(value, sibling, at, run)
             if sliced:
                 sliced.check(items, (where, f".{name}"), run)
 

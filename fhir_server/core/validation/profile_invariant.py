@@ -93,7 +93,7 @@ def _interpret(expression: str, type_name: str, value: Any, sibling: Any, run: R
     """Whether the rule is kept. Only false breaks it: R4 has rules that come to nothing where
     the element that they are about is not there (bdl-8).
     """
-    focus = ResourceNode.create_node(value, type_name, sibling)
+    focus = ResourceNode.create_node(value, type_name, sibling)  # type: ignore[no-untyped-call]
     context = {"resource": run.root, "rootResource": run.container}
     found = _interpreted(expression)(focus, context)
     return found != [False]

@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/profiling.html#slicing
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from fhir_server.core.terminology.value_set import Codes
@@ -107,10 +107,7 @@ class Matchers:
     def _implied_inside(self, name: str, child: Node) -> list[Test]:
         steps = (Step(name),)
         parts = [child, *(s for s in child.slices.values() if (s.minimum or 0) > 0)]
-        found = []
-        for test in self._tests(parts):
-            found.append(lambda value, test=test: any(map(test, profile_path.values(value, steps))))
-        return found
+        return [_somewhere(test, steps) for test in self._tests(parts)]
 
     def _by_presence(self, steps: Sequence[Step], part: Node) -> Belongs:
         reached = profile_path.nodes(part, steps, self._find)
@@ -170,6 +167,10 @@ class Matchers:
         return belongs
 
 
+def _somewhere(test: Test, steps: Sequence[Step]) -> Test:
+    return lambda value: any(map(test, profile_path.values(value, steps)))
+
+
 def _all(tests: Sequence[Test]) -> Test | None:
     if len(tests) <= 1:
         return tests[0] if tests else None
@@ -182,7 +183,7 @@ def _type_of(item: Any, type_name: str) -> str:
     return type_name
 
 
-def _points_to(reference: Any, wanted: Iterable[str]) -> bool:
+def _points_to(reference: Any, wanted: Container[Any]) -> bool:
     if not isinstance(reference, Mapping):
         return False
     text = reference.get("reference")
