@@ -49,7 +49,9 @@ def read(
         reader = _Reader(root, rules, type_name, known)
         for element in elements:
             reader.add(element)
-    except (AttributeError, TypeError, KeyError) as error:
+    except ProfileFault:
+        raise
+    except (AttributeError, TypeError, KeyError, ValueError) as error:
         raise ProfileFault("an element is not what an ElementDefinition is") from error
     return Profile(str(resource["url"]), str(resource.get("version", "")), type_name, root)
 

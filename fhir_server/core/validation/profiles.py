@@ -59,6 +59,11 @@ class Profiles:
     def urls(self) -> Iterable[str]:
         return self._resources.keys()
 
+    @property
+    def rules(self) -> TypeRules:
+        """What R4 demands of the types."""
+        return self._rules
+
     def having(
         self,
         resources: Iterable[Resource],
@@ -185,7 +190,13 @@ class Profiles:
         around = Surroundings(
             self._rules, self._types, self.find, self._find_codes, self.conforms, self.run_profile
         )
-        check = compile_profile(profile, around, is_thorough=is_thorough)
+        try:
+            check = compile_profile(profile, around, is_thorough=is_thorough)
+        except (AttributeError, TypeError, KeyError, ValueError):
+            # Stored where validation only warns: its elements are no ElementDefinitions.
+            self._faults[url] = "the profile cannot be used: an element is not what it should be"
+            self._read[url] = None
+            return None
         return self._compiled.setdefault((url, is_thorough), check)
 
     def _basic_profile(self, type_name: str) -> Profile:

@@ -50,11 +50,7 @@ def test_a_good_resource_has_no_error(faults, name):
     assert [i for i in faults(DATA["good"][name]) if i.severity == "error"] == []
 
 
-@pytest.mark.parametrize(
-    "fault",
-    DATA["faults"],
-    ids=lambda f: f"{f[0]}-{f[1]}-{f[2]}-{json.dumps(f[3:-1], default=str)[:40]}",
-)
+@pytest.mark.parametrize("fault", DATA["faults"], ids=lambda fault: "-".join(fault[:3]))
 def test_a_wrong_resource_is_told_its_faults(faults, fault):
     base, *how, expected = fault
     resource = copy.deepcopy(DATA["good"][base])
