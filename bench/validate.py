@@ -16,6 +16,7 @@ from rich.table import Table
 from fhir_server.core import resource_json
 from fhir_server.core.validation.profiled import check_claims
 from fhir_server.definitions import load
+from fhir_server.errors import Issue
 
 _ROUNDS = 7
 _LOINC = "http://loinc.org"
@@ -65,7 +66,7 @@ def measure(number: int = 500) -> list[Timing]:
         if issues:
             raise ValueError(f"the blood pressure is told to be wrong: {issues[0].diagnostics}")
 
-    def claims(parsed: dict[str, Any]) -> tuple[object, ...]:
+    def claims(parsed: dict[str, Any]) -> tuple[Issue, ...]:
         return check_claims(lambda _: definitions.profiles, parsed, "refuse")
 
     ways: dict[str, Callable[[], object]] = {

@@ -78,7 +78,11 @@ class ValueChecks:
             if not same(value, expected):
                 run.add("value", text, where, profile, rule)
 
-        return check
+        def check_text(value: Any, sibling: Any, where: Where, run: Run) -> None:
+            if value != expected:
+                run.add("value", text, where, profile, rule)
+
+        return check_text if isinstance(expected, str) else check
 
     def _limited(self, node: Node, spot: str) -> Check:
         profile = self._profile.url

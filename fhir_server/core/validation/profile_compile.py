@@ -180,7 +180,10 @@ class _Compiler:
             if sliced:
                 sliced.check(items, (where, f".{name}"), run)
 
-        return check_element
+        if element.is_list or sliced or len(properties) != 1 or most == 0:
+            return check_element
+        only = properties[0]
+        return _shortened(only, f".{name}", checks.get(only.type_name), forbidden, check_element)
 
     @property
     def profile_url(self) -> str:
@@ -193,6 +196,27 @@ class _Compiler:
     def part(self, part: Node, whole: Node) -> Node:
         """A slice without what the whole list is checked for anyway."""
         return lighter(part, whole)
+
+
+def _shortened(
+    only: _Property,
+    step: str,
+    check: Check | None,
+    forbidden: frozenset[str],
+    check_element: HolderCheck,
+) -> HolderCheck:
+    """The same for one value of one type, which is what nearly all elements are."""
+    key, _, sibling_key = only
+
+    def check_single(holder: Mapping[str, Any], where: Where, run: Run) -> None:
+        value = holder.get(key)
+        if value is None or (forbidden and not forbidden.isdisjoint(holder)):
+            check_element(holder, where, run)
+        elif check is not None:
+            sibling = holder.get(sibling_key) if sibling_key else None
+            check(value, sibling, (where, step), run)
+
+    return check_single
 
 
 def _collector(

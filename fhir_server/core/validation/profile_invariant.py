@@ -43,9 +43,14 @@ def compile_rule(
     """A check of one invariant on values of `type_name` within resources of `root_type`."""
     fast = _compile_own(rule.expression, types, type_name, root_type)
     text = rule.human[:_LONGEST_TOLD]
+    is_about_absence = "hasValue" in rule.expression or "extension" in rule.expression
     is_error = rule.severity == "error"
 
     def check(value: Any, sibling: Any, where: Where, run: Run) -> None:
+        if value is None and not is_about_absence:
+            # Only extensions: what is said of the value comes to nothing. The library would
+            # make a text of it.
+            return
         if fast is not None and not run.has_siblings:
             try:
                 if fast(value, run.root) is True:

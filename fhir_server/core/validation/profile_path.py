@@ -67,7 +67,17 @@ def values(start: Any, steps: Sequence[Step]) -> list[Any]:
     """The values that the path leads to in an item."""
     found = [start]
     for step in steps:
-        found = [value for item in found for value in _into(item, step)]
+        name = step.name
+        following: list[Any] = []
+        for item in found:
+            value = item.get(name) if name and type(item) is dict else None
+            if value is None:
+                following += _into(item, step)
+            elif type(value) is list:
+                following += value
+            else:
+                following.append(value)
+        found = following
     return found
 
 
@@ -121,9 +131,6 @@ def _into(item: Any, step: Step) -> Iterator[Any]:
         for extension in _list(item.get("extension")):
             if isinstance(extension, dict) and extension.get("url") == step.url:
                 yield extension
-        return
-    if step.name in item:
-        yield from _list(item[step.name])
         return
     size = len(step.name)
     for name, value in item.items():

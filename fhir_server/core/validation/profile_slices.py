@@ -55,7 +55,14 @@ class Matchers:
         tests = [self._discriminated(kind, path, part) for kind, path in slicing.discriminators]
         if len(tests) == 1:
             return tests[0]
-        return lambda item, type_name, run: all(test(item, type_name, run) for test in tests)
+        first, *others = tests
+
+        def belongs(item: Any, type_name: str, run: Run) -> bool:
+            return first(item, type_name, run) and all(
+                test(item, type_name, run) for test in others
+            )
+
+        return belongs
 
     def _discriminated(self, kind: str, path: str, part: Node) -> Belongs:
         steps = profile_path.parse(path)
@@ -80,9 +87,13 @@ class Matchers:
         if not tests:
             raise ProfileFault("slicing: a slice has no value that tells it from others")
 
+        only = tests[0] if len(tests) == 1 else None
+
         def belongs(item: Any, _type_name: str, _run: Run) -> bool:
             values = profile_path.values(item, steps)
-            return all(any(test(value) for value in values) for test in tests)
+            if only is not None and len(values) == 1:
+                return only(values[0])
+            return all(any(map(test, values)) for test in tests)
 
         return belongs
 
@@ -93,7 +104,11 @@ class Matchers:
         """What a value must be to be the node's; None if the node says nothing of it."""
         tests: list[Test] = []
         if node.fixed is not ABSENT:
-            tests.append(lambda value: equals(value, node.fixed))
+            fixed = node.fixed
+            if isinstance(fixed, str):
+                tests.append(lambda value: bool(value == fixed))
+            else:
+                tests.append(lambda value: equals(value, fixed))
         if node.pattern is not ABSENT:
             tests.append(lambda value: contains(value, node.pattern))
         if not tests and node.binding is not None and node.binding.strength == "required":

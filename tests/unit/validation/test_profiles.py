@@ -132,6 +132,16 @@ def test_a_primitive_that_only_has_extensions_exists(shipped):
     assert told(profiles, resource) == []
 
 
+def test_a_rule_of_a_value_says_nothing_where_there_is_none(shipped):
+    constraint = rule("($this as dateTime).toString().length() >= 8")
+    profiles = shipped.having(
+        [definition({"path": "Observation.effective[x]", "constraint": constraint})]
+    )
+    absent = {"extension": [{"url": "urn:x", "valueCode": "unknown"}]}
+    assert told(profiles, observation(_effectiveDateTime=absent)) == []
+    assert [t[1] for t in told(profiles, observation(effectiveDateTime="2026"))] == ["invariant"]
+
+
 def test_extensible_bindings_warn_and_preferred_ones_say_nothing(shipped):
     url = "http://hl7.org/fhir/ValueSet/data-absent-reason"
     for strength, expected in (("extensible", ["warning"]), ("preferred", []), ("example", [])):
