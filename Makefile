@@ -6,8 +6,9 @@ READY := $(VENV)/.ready
 PORT ?= 8080
 ONCE ?=
 ARGS ?=
+JAR ?=
 
-.PHONY: help setup demo run test check format bench soak lock clean
+.PHONY: help setup demo run test check format bench validate-official soak lock clean
 
 help: ## what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -43,6 +44,12 @@ format: $(READY) ## put the code in its form
 
 bench: $(READY) ## the benchmark: ratios taken in one run (ARGS=--full for all of it)
 	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench.validate
+
+validate-official: $(READY) ## what the mappings make, by HL7's validator (JAR=validator_cli.jar, needs Java)
+	@test -f "$(JAR)" || { echo "JAR=… must name HL7's validator_cli.jar" >&2; exit 1; }
+	$(BIN)/python tools/write_examples.py build/official
+	java -jar "$(JAR)" build/official -version 4.0.1 -ig profiles -tx n/a
 
 soak: $(READY) ## the fault tests at full length
 	FHIR_SERVER_TEST_SCALE=10 $(BIN)/pytest tests/faults

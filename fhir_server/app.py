@@ -55,6 +55,7 @@ from fhir_server.operations.keep_views import keep_views
 from fhir_server.operations.missed_measurements import keep_sweeping
 from fhir_server.operations.place_again import PlacingAgain
 from fhir_server.operations.plan_templates import store_templates
+from fhir_server.operations.profile_checks import LiveProfiles, ProfileChecks
 from fhir_server.operations.raise_alerts import Alerts
 from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
@@ -249,12 +250,15 @@ def open_components(settings: Settings) -> Components:
     extend = definitions.extension(settings.time_zone).extend
     store = open_store(settings.store, indexer, definitions.parameters, now, extend)
     live_reader = LiveReader(store.outbox, subscription_reader)
+    live_profiles = LiveProfiles(definitions.profiles, store.outbox, definitions.codes_with)
+    profile_checks = ProfileChecks(definitions.validator, live_profiles, settings.unknown_profiles)
     context = Context(
         store=JudgedStore(store, *_judges(settings, definitions)),
         parameters=definitions.parameters,
         terminology=definitions.terminology,
+        thorough=profile_checks,
         validator=SubscriptionChecks(
-            definitions.validator,
+            profile_checks,
             live_reader,
             OutboundPolicy(allow_private=settings.allow_private_endpoints),
             now,

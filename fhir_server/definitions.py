@@ -5,7 +5,7 @@ The shipped folders stand beside the package in a checkout and under
 affair: here it stays text.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -30,13 +30,23 @@ from fhir_server.core.search.parameter import (
     Source,
 )
 from fhir_server.core.terminology.terminology import Terminology
+from fhir_server.core.terminology.value_set import Codes
+from fhir_server.core.validation import base_invariants
+from fhir_server.core.validation.profiles import Profiles
 from fhir_server.core.validation.structure import StructureValidator
 from fhir_server.core.validation.type_rules import ElementRule, TypeRule, TypeRules
 from fhir_server.errors import MalformedResource
+from fhir_server.profile_folders import codes_of, read_definitions
+from fhir_server.r4_files import (
+    decode,
+    profile_value_sets,
+    read_r4_terminology,
+    read_value_sets,
+    shipped_folder,
+)
 
 T = TypeVar("T")
 
-_PACKAGE = Path(__file__).resolve().parent
 _MAPPING_FILES = ("mapping.yaml", "mapping.yml", "mapping.json")
 _PAYLOAD = ".payload.json"
 _ANY = "Resource"
@@ -54,9 +64,17 @@ class Definitions:
     validator: StructureValidator
     compartments: Compartments
     terminology: Terminology
+    terminology_resources: tuple[Resource, ...]
+    profiles: Profiles
     mapping_folders: tuple[Path, ...]
     profile_folders: tuple[Path, ...]
     terminology_folders: tuple[Path, ...]
+
+    def codes_with(self, stored: Sequence[Resource]) -> Callable[[str], Codes | None]:
+        """What gives the codes of value sets, with those that `stored` defines."""
+        known = {resource.get("url") for resource in self.terminology_resources}
+        added = (resource for resource in stored if resource.get("url") not in known)
+        return codes_of(Terminology((*added, *self.terminology_resources), read_r4_terminology()))
 
     def extension(self, time_zone: str) -> SearchExtension:
         """How search parameters are added to R4's own."""
@@ -75,16 +93,34 @@ def load(
     """
     types = _read_types()
     element_types = _element_types(types)
-    value_sets = _read_value_sets()
+    value_sets = read_value_sets()
     terminology_folders = _folders("terminology", terminology)
+    profile_folders = _folders("profiles", profiles)
+    rules = _type_rules(types)
+    found = read_definitions(profile_folders)
+    resources = (
+        *profile_value_sets(),
+        *_of_kinds(found, "CodeSystem", "ValueSet"),
+        *read_terminology(terminology_folders),
+    )
+    known = Terminology(resources, read_r4_terminology())
     return Definitions(
         element_types=element_types,
         parameters=derive(_search_parameters(types), ImpliedSystems(element_types, value_sets)),
-        validator=StructureValidator(_type_rules(types)),
+        validator=StructureValidator(rules),
         compartments=load_compartments(),
-        terminology=Terminology(read_terminology(terminology_folders), read_r4_terminology()),
+        terminology=known,
+        terminology_resources=resources,
+        profiles=Profiles(
+            rules,
+            element_types,
+            decode("invariants.json", dict[str, tuple[tuple[str, ...], ...]]),
+            base_invariants.build(rules).keys,
+            codes_of(known),
+            (*decode("profiles.json", list[Resource]), *_of_kinds(found, "StructureDefinition")),
+        ),
         mapping_folders=_folders("mappings", mappings),
-        profile_folders=_folders("profiles", profiles),
+        profile_folders=profile_folders,
         terminology_folders=terminology_folders,
     )
 
@@ -106,14 +142,8 @@ def load_type_rules() -> TypeRules:
 
 def load_compartments() -> Compartments:
     """The compartments that R4 defines."""
-    found = _decode("compartments.json", dict[str, dict[str, tuple[str, ...]]])
+    found = decode("compartments.json", dict[str, dict[str, tuple[str, ...]]])
     return Compartments(found)
-
-
-def shipped_folder(name: str) -> Path:
-    """The folder of that name that came with this program."""
-    installed = _PACKAGE / "_data" / name
-    return installed if installed.is_dir() else _PACKAGE.parent / name
 
 
 def read_mapping_files(folders: Sequence[Path]) -> Mapping[str, MappingFiles]:
@@ -168,17 +198,8 @@ def read_terminology(folders: Sequence[Path]) -> list[Resource]:
     return found
 
 
-def read_r4_terminology() -> Mapping[tuple[str, str], bytes]:
-    """What R4's bindings need, as JSON by type and URL, the latter bare and with its version."""
-    found: dict[tuple[str, str], bytes] = {}
-    for name, resource in _decode("terminology.json", dict[str, msgspec.Raw]).items():
-        kind, _, canonical = name.partition("|")
-        url, _, version = canonical.rpartition("|")
-        text = bytes(resource)
-        found[kind, url] = text
-        if version:
-            found[kind, f"{url}|{version}"] = text
-    return found
+def _of_kinds(resources: Iterable[Resource], *kinds: str) -> list[Resource]:
+    return [resource for resource in resources if resource["resourceType"] in kinds]
 
 
 def read_topics(profile_folders: Sequence[Path]) -> list[Resource]:
@@ -309,13 +330,8 @@ class _Parameter(msgspec.Struct, frozen=True):
     components: tuple[tuple[str, str], ...] = ()
 
 
-def _decode(name: str, type_: type[T]) -> T:
-    content = (shipped_folder("profiles") / "r4" / name).read_bytes()
-    return msgspec.json.decode(content, type=type_)
-
-
 def _read_types() -> Mapping[str, _Type]:
-    return _decode("elements.json", dict[str, _Type])
+    return decode("elements.json", dict[str, _Type])
 
 
 def _element_types(types: Mapping[str, _Type]) -> ElementTypes:
@@ -362,12 +378,7 @@ def _type_rules(types: Mapping[str, _Type]) -> TypeRules:
         )
         for name, found in types.items()
     )
-    return TypeRules(rules, _read_value_sets())
-
-
-def _read_value_sets() -> Mapping[str, Mapping[str, frozenset[str]]]:
-    """The codes by system of R4's own value sets, those that can be listed."""
-    return _decode("value-sets.json", dict[str, dict[str, frozenset[str]]])
+    return TypeRules(rules, read_value_sets())
 
 
 def _search_parameters(types: Mapping[str, _Type]) -> list[SearchParameter]:
@@ -386,6 +397,6 @@ def _search_parameters(types: Mapping[str, _Type]) -> list[SearchParameter]:
             components=tuple(Component(*component) for component in found.components),
             sources=(Source(found.code),),
         )
-        for found in _decode("search-parameters.json", list[_Parameter])
+        for found in decode("search-parameters.json", list[_Parameter])
         for resource_type in (everything if found.base == _ANY else (found.base,))
     ]

@@ -14,13 +14,15 @@ Severity = Literal["fatal", "error", "warning", "information"]
 class Issue(NamedTuple):
     """One fault: what, how bad, and the element it sits in.
 
-    `expression` is a FHIRPath such as ``Observation.component[0].code``.
+    `expression` is a FHIRPath such as ``Observation.component[0].code``. `source` is the rule
+    of a profile that was broken: its canonical URL, ``#`` and the rule.
     """
 
     code: str
     diagnostics: str
     expression: str | None = None
     severity: Severity = "error"
+    source: str | None = None
 
 
 class FhirError(Exception):

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     allow_insecure: bool = False
     time_zone: str = "Europe/Moscow"
     validation: Literal["strict", "warn"] = "strict"
+    unknown_profiles: Literal["warn", "refuse", "ignore"] = "warn"
     max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     max_bundle_entries: int = Field(default=5_000, gt=0)
     max_page_size: int = Field(default=1_000, gt=0)

@@ -22,7 +22,7 @@ from fhir_server.cli.demo_processes import Children, DemoError, free_port, is_po
 from fhir_server.cli.demo_summary import Happened, reading_identifier
 from fhir_server.core import resource_json
 from fhir_server.core.resource_json import Resource
-from fhir_server.definitions import shipped_folder
+from fhir_server.r4_files import shipped_folder
 from fhir_server.settings import Settings
 from fhir_server.store.protocol import DeliveryState, Outbox
 

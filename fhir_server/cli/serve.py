@@ -125,5 +125,8 @@ def _configuration(app: Any, settings: Settings, workers: int = 1) -> uvicorn.Co
         proxy_headers=False,
         # What a websocket's client has to say fits into a line.
         ws_max_size=64 * 1024,
+        # Longer than proxies and client pools keep an idle connection: who lets go first
+        # must not be the one that a request is on its way to.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=_GRACE,
     )

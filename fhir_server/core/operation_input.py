@@ -113,6 +113,11 @@ def of_resource(resource: Resource) -> Inputs:
     return Inputs(_read(n, parameter) for n, parameter in enumerate(parameters))
 
 
+def of_input_resource(resource: Resource) -> Inputs:
+    """The one input `resource`, for an operation that takes it as its body."""
+    return Inputs((Input("resource", resource, resource["resourceType"]),))
+
+
 def fault(diagnostics: str, path: str, *, code: str = "invalid") -> InvalidRequest:
     """The refusal of one input."""
     return InvalidRequest(issues=(Issue(code, diagnostics, path),))

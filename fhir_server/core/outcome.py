@@ -10,6 +10,8 @@ from fhir_server.errors import Issue
 
 MAX_ISSUES = 100
 
+_SOURCE = "http://hl7.org/fhir/StructureDefinition/operationoutcome-issue-source"
+
 
 def operation_outcome(issues: Sequence[Issue]) -> Resource:
     """The resource that says `issues`; beyond `MAX_ISSUES` it says how many there are more."""
@@ -27,6 +29,8 @@ def _format_issue(issue: Issue) -> Resource:
     said: Resource = {"severity": issue.severity, "code": issue.code}
     if issue.diagnostics:
         said["diagnostics"] = issue.diagnostics
+    if issue.source:
+        said["extension"] = [{"url": _SOURCE, "valueString": issue.source}]
     if issue.expression:
         said["expression"] = [issue.expression]
     return said

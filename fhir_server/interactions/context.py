@@ -1,6 +1,6 @@
 """What an interaction is given: the store, the definitions, the clock, who asks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from secrets import token_bytes
@@ -33,6 +33,18 @@ class Validator(Protocol):
 
     def check(self, resource: Resource) -> tuple[Issue, ...]:
         """All faults; empty if there are none."""
+        ...
+
+
+class ThoroughValidator(Protocol):
+    """Everything that can be said of a resource, for one who asks."""
+
+    def check_thoroughly(self, resource: Resource, profiles: Sequence[str]) -> tuple[Issue, ...]:
+        """What breaks R4's rules, the profiles that it claims, and these; and what is missing.
+
+        Raises:
+            StoreUnavailable: the profiles that are stored cannot be read.
+        """
         ...
 
 
@@ -104,8 +116,8 @@ class Context:
     says what a resource refers to, for `_include`; `element_types` what a summary keeps.
     `operations` are those that routes, Bundles and the CapabilityStatement know.
     `page_key` makes page links: processes that serve the same clients share it. `outbox`
-    and `subscriptions` are for what is asked about deliveries. `shelf` keeps definitions
-    between requests.
+    and `subscriptions` are for what is asked about deliveries, `thorough` for `$validate`.
+    `shelf` keeps definitions between requests.
     """
 
     store: Store
@@ -128,6 +140,7 @@ class Context:
     subscriptions: Subscribable | None = None
     shelf: DefinitionShelf | None = None
     remote_terminology: RemoteTerminology | None = None
+    thorough: ThoroughValidator | None = None
 
     def at(self, base_url: str) -> "Context":
         """The same, for a request that came by `base_url`."""

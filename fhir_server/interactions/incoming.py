@@ -42,6 +42,11 @@ def check_resource(ctx: Context, resource: Resource) -> tuple[Issue, ...]:
     return issues
 
 
+def errors_of(ctx: Context, resource: Resource) -> tuple[Issue, ...]:
+    """What the validator says that forbids to store `resource` where validation is strict."""
+    return tuple(i for i in ctx.validator.check(resource) if i.severity in ("error", "fatal"))
+
+
 def check_same_key(key: ResourceKey, resource: Resource) -> None:
     """Raises `InvalidRequest` unless `resource` says itself that it is `key`."""
     name = key.resource_type

@@ -35,7 +35,8 @@ class Operation(NamedTuple):
     """One operation; `definition` is the URL of its OperationDefinition.
 
     `perform` gives the answer, a resource as JSON. `resource_types` empty is all. What
-    does not affect the state may be called by GET.
+    does not affect the state may be called by GET. `takes_resource`: the body may be the
+    input `resource` itself.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Operation(NamedTuple):
     levels: tuple[Level, ...]
     resource_types: frozenset[str] = frozenset()
     affects_state: bool = False
+    takes_resource: bool = False
 
     def is_at(self, level: Level, resource_type: str | None) -> bool:
         """Whether it can be called there."""

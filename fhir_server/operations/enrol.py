@@ -18,6 +18,7 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.version import Version, next_version
 from fhir_server.errors import InvalidResource, Issue, MultipleMatches, VersionConflict
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.incoming import errors_of
 from fhir_server.operations.assignments import AssignmentLookUp
 from fhir_server.store.protocol import Transaction
 
@@ -150,7 +151,7 @@ class _Enrolment:
         return key
 
     def _put(self, key: ResourceKey, resource: Resource) -> None:
-        if issues := self._ctx.validator.check(resource):
+        if issues := errors_of(self._ctx, resource):
             raise InvalidResource(issues=issues)
         version, stored = next_version(None, key, resource, self._tx.now)
         self._tx.put(version, stored)

@@ -38,6 +38,7 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.version import Version, next_version
 from fhir_server.errors import MalformedResource
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.incoming import errors_of
 from fhir_server.operations.assignments import AssignmentLookUp, Assignments
 from fhir_server.operations.hold_back import HoldBack, Undecided
 from fhir_server.store.protocol import Transaction
@@ -249,7 +250,7 @@ class _Decision:
             values = form_values(reading, placement, self._gateway.received)
             return _Projected((IDENTIFIER_SYSTEM, str(values[0])), placed, form, values)
         resource = mapping.project(reading, placement, self._gateway.received)
-        if self._ctx.is_validation_strict and (issues := self._ctx.validator.check(resource)):
+        if self._ctx.is_validation_strict and (issues := errors_of(self._ctx, resource)):
             detail = f"{issues[0].expression or 'Observation'}: {issues[0].diagnostics}"
             fault = Fault(QuarantineReason.INVALID_RESOURCE, detail)
             return _Unplaced(fault, About(reading.device, placement.patient))

@@ -23,6 +23,7 @@ from fhir_server.operations import (
     stats,
     subscription_status,
     translate,
+    validate,
     validate_code,
     views,
     websocket_token,
@@ -56,6 +57,13 @@ OPERATIONS = (
         meta.meta_delete,
         ("instance",),
         affects_state=True,
+    ),
+    Operation(
+        "validate",
+        _HL7 + "Resource-validate",
+        validate.validate,
+        ("type", "instance"),
+        takes_resource=True,
     ),
     Operation(
         "acknowledge",
@@ -165,7 +173,7 @@ OPERATIONS = (
 def operation_routes(operations: Iterable[Operation]) -> Iterator[FhirRoute]:
     """A route for each operation, level, type and method."""
     for operation in operations:
-        endpoint = _endpoint(operation.name)
+        endpoint = _endpoint(operation.name, takes_resource=operation.takes_resource)
         for level in operation.levels:
             for path in _paths(operation, level):
                 for method in ("POST",) if operation.affects_state else ("GET", "POST"):
@@ -186,12 +194,12 @@ def _paths(operation: Operation, level: Level) -> Iterator[str]:
         yield f"{place}/${operation.name}"
 
 
-def _endpoint(name: str) -> Endpoint:
+def _endpoint(name: str, *, takes_resource: bool) -> Endpoint:
     async def perform(request: FhirRequest) -> Response:
         is_read_only = request.method != "POST"
         inputs = operation_input.of_params(request.params)
         if not is_read_only:
-            inputs = await _posted(request)
+            inputs = await _posted(request, takes_resource=takes_resource)
         body = await invoke(
             request.ctx,
             name,
@@ -205,11 +213,14 @@ def _endpoint(name: str) -> Endpoint:
     return perform
 
 
-async def _posted(request: FhirRequest) -> operation_input.Inputs:
+async def _posted(request: FhirRequest, *, takes_resource: bool) -> operation_input.Inputs:
     """What stands in the URL, and the Parameters or the form in the body, if there is one."""
     if request.is_form:
         return operation_input.of_params(await request.form())
     inputs = operation_input.of_params(request.params)
     if request.has_body:
-        inputs = inputs.and_also(operation_input.of_resource(await request.resource()))
+        resource = await request.resource()
+        if takes_resource and resource.get("resourceType") != "Parameters":
+            return inputs.and_also(operation_input.of_input_resource(resource))
+        inputs = inputs.and_also(operation_input.of_resource(resource))
     return inputs

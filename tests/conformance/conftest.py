@@ -35,6 +35,7 @@ class Server:
             access_log=False,
             proxy_headers=False,
             lifespan="on",
+            timeout_keep_alive=75,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

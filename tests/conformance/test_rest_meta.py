@@ -132,9 +132,9 @@ def test_every_operation_is_claimed_and_every_claimed_one_is_there(client):
     (rest,) = client.get("metadata").json()["rest"]
     assert [each["name"] for each in rest["operation"]] == ["meta"]
     of = {each["type"]: {o["name"] for o in each["operation"]} for each in rest["resource"]}
-    assert of["Patient"] == {"everything", "meta", "meta-add", "meta-delete"}
-    assert of["Observation"] == {"lastn", "stats", "meta", "meta-add", "meta-delete"}
-    assert of["Basic"] == {"meta", "meta-add", "meta-delete"}
+    assert of["Patient"] == {"everything", "meta", "meta-add", "meta-delete", "validate"}
+    assert of["Observation"] == {"lastn", "stats", "meta", "meta-add", "meta-delete", "validate"}
+    assert of["Basic"] == {"meta", "meta-add", "meta-delete", "validate"}
     for each in rest["resource"]:
         for operation in each["operation"]:
             assert "/OperationDefinition/" in operation["definition"]

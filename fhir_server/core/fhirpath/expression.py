@@ -83,7 +83,7 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`source.exists()`, `.empty()`, `.not()`, `.hasValue()`."""
+    """`source.exists()`, `empty`, `not`, `hasValue`, `count`, `length` or `toString`."""
 
     source: "Expression"
     function: str
@@ -91,7 +91,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`left operator right` with `=`, `!=`, `and`, `or`."""
+    """`left operator right` with `=`, `!=`, `<`, `>`, `<=`, `>=`, `and`, `or`, `implies`."""
 
     operator: str
     left: "Expression"

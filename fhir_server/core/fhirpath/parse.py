@@ -1,7 +1,7 @@
 """FHIRPath text to `Expression`.
 
-https://hl7.org/fhirpath/N1/#grammar. Precedence, loosest first: or, and, equality,
-union, type, invocation.
+https://hl7.org/fhirpath/N1/#grammar. Precedence, loosest first: implies, or, and,
+equality, inequality, union, type, invocation.
 """
 
 import re
@@ -37,11 +37,11 @@ _TOKEN = re.compile(
     r"|(?P<string>'(?:[^'\\]|\\.)*')"
     r"|(?P<number>[0-9]+(?:\.[0-9]+)?)"
     r"|(?P<variable>\$this|%resource|%context)"
-    r"|(?P<operator>!=|[=|.()\[\],]))",
+    r"|(?P<operator>!=|<=|>=|[=<>|.()\[\],]))",
 )
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "f": "\f"}
-_CALLS = frozenset({"exists", "empty", "not", "hasValue"})
+_CALLS = frozenset({"exists", "empty", "not", "hasValue", "count", "length", "toString"})
 
 
 @lru_cache(maxsize=4096)
@@ -80,17 +80,25 @@ class _Reader:
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise FhirPathError("the expression is nested too deeply")
-        left = self._conjunction()
+        left = self._disjunction()
         for _ in self._limited():
-            if not self._accept("name", "or"):
+            if not self._accept("name", "implies"):
                 break
-            left = Operation("or", left, self._conjunction())
+            left = Operation("implies", left, self._disjunction())
         self._depth -= 1
         return left
 
     def end(self) -> None:
         if self._next < len(self._tokens):
             raise self._unexpected()
+
+    def _disjunction(self) -> Expression:
+        left = self._conjunction()
+        for _ in self._limited():
+            if not self._accept("name", "or"):
+                break
+            left = Operation("or", left, self._conjunction())
+        return left
 
     def _conjunction(self) -> Expression:
         left = self._equality()
@@ -101,9 +109,17 @@ class _Reader:
         return left
 
     def _equality(self) -> Expression:
-        left = self._union()
+        left = self._inequality()
         for _ in self._limited():
             if (operator := self._accept("operator", "=", "!=")) is None:
+                break
+            left = Operation(operator, left, self._inequality())
+        return left
+
+    def _inequality(self) -> Expression:
+        left = self._union()
+        for _ in self._limited():
+            if (operator := self._accept("operator", "<", "<=", ">", ">=")) is None:
                 break
             left = Operation(operator, left, self._union())
         return left

@@ -75,6 +75,13 @@ class Writer:
                 return f"both({truth(left)}, {truth(right)})"
             case Operation("or", left, right):
                 return f"either({truth(left)}, {truth(right)})"
+            case Operation("implies", left, right):
+                return f"either(opposite({truth(left)}), {truth(right)})"
+            case Operation("<" | "<=" | ">" | ">=" as operator, left, right):
+                # Texts, dates and quantities are ordered by rules of their own.
+                if not (_is_number(left) or _is_number(right)):
+                    raise FhirPathError("only numbers are compared here")
+                return f"compared({operator!r}, {collection(left)}, {collection(right)})"
             case Operation("=", left, right):
                 return f"equal({collection(left)}, {collection(right)})"
             case Operation("!=", left, right):
@@ -104,6 +111,12 @@ class Writer:
                 return f"[Decimal({str(number)!r})]"
             case Constant(value):
                 return f"[{value!r}]"
+            case Call(source, "count"):
+                return f"[len({self._collection(source, type_name, focus)})]"
+            case Call(source, "length"):
+                return f"lengths({self._collection(source, type_name, focus)})"
+            case Call(source, "toString"):
+                return f"texts({self._collection(source, type_name, focus)})"
             case Operation() | Call() | IsType():
                 return f"one({self._truth(expression, type_name, focus)})"
             case Resolve():
@@ -138,6 +151,31 @@ class Writer:
                 case Computed(expression, type_name):
                     return f"one({self._truth(expression, type_name, current)})"
         return f"[{current} {' '.join(clauses)}]" if clauses else f"[{current}]"
+
+
+def _is_number(expression: Expression) -> bool:
+    return isinstance(expression, Constant) and not isinstance(expression.value, bool | str)
+
+
+def _compared(operator: str, left: Sequence[Any], right: Sequence[Any]) -> bool | None:
+    if len(left) != 1 or len(right) != 1:
+        return None
+    if not (isinstance(left[0], int | Decimal) and isinstance(right[0], int | Decimal)):
+        return None
+    difference = left[0] - right[0]
+    if operator == "<":
+        return bool(difference < 0)
+    if operator == "<=":
+        return bool(difference <= 0)
+    return bool(difference > 0 if operator == ">" else difference >= 0)
+
+
+def _lengths(items: Sequence[Any]) -> Sequence[int]:
+    return [len(item) for item in items if isinstance(item, str)]
+
+
+def _texts(items: Sequence[Any]) -> Sequence[str]:
+    return [item for item in items if isinstance(item, str)]
 
 
 def _both(left: bool | None, right: bool | None) -> bool | None:
@@ -194,6 +232,9 @@ def _refers(items: Sequence[Any], resource_type: str) -> bool | None:
 
 NAMES: Mapping[str, Any] = {
     "Decimal": Decimal,
+    "compared": _compared,
+    "lengths": _lengths,
+    "texts": _texts,
     "both": _both,
     "either": _either,
     "opposite": _opposite,

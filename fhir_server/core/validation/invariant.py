@@ -33,6 +33,10 @@ class Invariants:
             own = self._by_type.get(invariant.type_name, ())
             self._by_type[invariant.type_name] = (*own, invariant)
 
+    @property
+    def keys(self) -> frozenset[str]:
+        return frozenset(i.key for own in self._by_type.values() for i in own)
+
     def of(self, type_name: str) -> tuple[Invariant, ...]:
         return self._by_type.get(type_name, ())
 

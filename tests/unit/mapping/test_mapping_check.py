@@ -11,7 +11,7 @@ import pytest
 from fhir_server.core.mapping.check import check
 from fhir_server.core.mapping.files import MappingFiles
 from fhir_server.core.mapping.language import Language
-from fhir_server.definitions import shipped_folder
+from fhir_server.r4_files import shipped_folder
 
 GOOD = """\
 mapping: acme

@@ -17,7 +17,8 @@ from fhir_server.core.monitoring.limits import (
     plan_rules,
 )
 from fhir_server.core.monitoring.rule import Rule, RuleKind
-from fhir_server.definitions import read_monitoring_rules, shipped_folder
+from fhir_server.definitions import read_monitoring_rules
+from fhir_server.r4_files import shipped_folder
 
 GOAL = ResourceKey("Goal", "1")
 PLAN = ResourceKey("CarePlan", "1")

@@ -1,0 +1,182 @@
+"""What a profile demands of one value: fixed, pattern, limits, binding, rules, references."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fhir_server.core.validation import reference_text
+from fhir_server.core.validation.profile import ABSENT, RESOURCE_BASE, Node, Profile, TypeRef
+from fhir_server.core.validation.profile_binding import compile_binding
+from fhir_server.core.validation.profile_invariant import Check, compile_rule
+from fhir_server.core.validation.profile_run import Run, Where
+from fhir_server.core.validation.profile_value import contains, equals, is_above, is_below
+from fhir_server.core.validation.type_rules import ElementRule
+
+if TYPE_CHECKING:
+    from fhir_server.core.validation.profile_compile import Surroundings
+
+__all__ = ["Check", "ValueChecks", "all_of"]
+
+_SIMPLE_QUANTITY = RESOURCE_BASE + "SimpleQuantity"
+_DEEPEST = 20
+
+
+def all_of(checks: Sequence[Check]) -> Check:
+    """One check that makes them all."""
+    if len(checks) == 1:
+        return checks[0]
+    kept = tuple(checks)
+
+    def check_all(value: Any, sibling: Any, where: Where, run: Run) -> None:
+        for check in kept:
+            check(value, sibling, where, run)
+
+    return check_all
+
+
+class ValueChecks:
+    """Makes the checks of single values of one profile."""
+
+    def __init__(self, profile: Profile, around: "Surroundings") -> None:
+        self._profile = profile
+        self._around = around
+
+    def of(
+        self, node: Node, type_name: str, element: ElementRule | None, spot: str
+    ) -> Iterator[Check]:
+        if node.fixed is not ABSENT:
+            yield self._same(node.fixed, spot, is_whole=True)
+        if node.pattern is not ABSENT:
+            yield self._same(node.pattern, spot, is_whole=False)
+        if node.least is not None or node.greatest is not None or node.max_length is not None:
+            yield self._limited(node, spot)
+        binding = node.binding
+        if binding is not None and not (
+            element is not None
+            and binding.strength == "required"
+            and binding.value_set.partition("|")[0] == element.value_set
+        ):
+            bound = compile_binding(binding, self._profile.url, type_name, self._around.find_codes)
+            if bound is not None:
+                yield bound
+        for rule in node.rules.values():
+            yield compile_rule(
+                rule, self._profile.url, self._around.types, type_name, self._profile.type_name
+            )
+        own = [t for t in node.types or () if t.code == type_name]
+        if type_name == "Reference":
+            yield from self._reference(own, element, spot)
+        profiles = tuple(p for t in own for p in t.profiles if p != _SIMPLE_QUANTITY)
+        if profiles:
+            yield self._conforming(profiles, spot)
+
+    def _same(self, expected: Any, spot: str, *, is_whole: bool) -> Check:
+        profile, same = self._profile.url, equals if is_whole else contains
+        rule = f"{spot} {'fixed' if is_whole else 'pattern'}"
+        text = "must be the fixed value" if is_whole else "must have all that the pattern says"
+
+        def check(value: Any, sibling: Any, where: Where, run: Run) -> None:
+            if not same(value, expected):
+                run.add("value", text, where, profile, rule)
+
+        def check_text(value: Any, sibling: Any, where: Where, run: Run) -> None:
+            if value != expected:
+                run.add("value", text, where, profile, rule)
+
+        return check_text if isinstance(expected, str) else check
+
+    def _limited(self, node: Node, spot: str) -> Check:
+        profile = self._profile.url
+
+        def check(value: Any, sibling: Any, where: Where, run: Run) -> None:
+            if node.least is not None and is_below(value, node.least):
+                run.add("value", "is below the least value", where, profile, f"{spot} minValue")
+            if node.greatest is not None and is_above(value, node.greatest):
+                run.add("value", "is over the greatest value", where, profile, f"{spot} maxValue")
+            longest = node.max_length
+            if longest is not None and isinstance(value, str) and len(value) > longest:
+                run.add("too-long", "is too long", where, profile, f"{spot} maxLength")
+
+        return check
+
+    def _conforming(self, urls: tuple[str, ...], spot: str) -> Check:
+        profile, around = self._profile.url, self._around
+
+        def check(value: Any, sibling: Any, where: Where, run: Run) -> None:
+            if value is None or run.depth >= _DEEPEST:
+                return
+            if len(urls) == 1:
+                around.run_profile(urls[0], value, where, run)
+            elif not _any(around, urls, value, run):
+                text = "conforms to none of the profiles that it may"
+                run.add("value", text, where, profile, f"{spot} profile")
+
+        return check
+
+    def _reference(
+        self, own: Sequence[TypeRef], element: ElementRule | None, spot: str
+    ) -> Iterator[Check]:
+        urls = tuple(url for t in own for url in t.targets)
+        modes = {mode for t in own for mode in t.aggregation}
+        if modes and modes <= {"contained", "referenced"} and len(modes) == 1:
+            yield self._aggregated(modes.pop() == "contained", spot)
+        if not urls or RESOURCE_BASE + "Resource" in urls:
+            return
+        targets: dict[str, list[str]] = {}
+        for url in urls:
+            profile = self._around.find(url)
+            name = profile.type_name if profile else url.removeprefix(RESOURCE_BASE)
+            if profile is None and name not in self._around.rules.resource_types:
+                return  # A profile that is not known here might be of any type.
+            targets.setdefault(name, []).extend([url] if profile else [])
+        is_plain = not any(targets.values())
+        if element is not None and is_plain and targets.keys() == set(element.targets):
+            return
+        yield self._targeted(targets, spot)
+
+    def _aggregated(self, is_contained: bool, spot: str) -> Check:
+        profile = self._profile.url
+        told = "must point to a contained resource" if is_contained else "must not be contained"
+
+        def check(value: Any, sibling: Any, where: Where, run: Run) -> None:
+            text = value.get("reference") if isinstance(value, dict) else None
+            if isinstance(text, str) and text.startswith("#") != is_contained:
+                run.add("value", told, (where, ".reference"), profile, f"{spot} aggregation")
+
+        return check
+
+    def _targeted(self, targets: dict[str, list[str]], spot: str) -> Check:
+        profile, around = self._profile.url, self._around
+        text = f"must point to {' or '.join(sorted(targets))}"
+
+        def check(value: Any, sibling: Any, where: Where, run: Run) -> None:
+            if not isinstance(value, dict):
+                return
+            name, target = _target(value, run)
+            place = (where, ".reference")
+            if name is not None and name not in targets:
+                run.add("value", text, place, profile, f"{spot} targetProfile")
+                return
+            urls = targets.get(str(name), []) if target is not None else []
+            if urls and run.depth < _DEEPEST and not _any(around, urls, target, run):
+                told = "points to what conforms to no profile that it may"
+                run.add("value", told, place, profile, f"{spot} targetProfile")
+
+        return check
+
+
+def _any(around: "Surroundings", urls: Sequence[str], value: Any, run: Run) -> bool:
+    return any(around.conforms(url, value, run) for url in urls)
+
+
+def _target(reference: dict[str, Any], run: Run) -> tuple[str | None, Any]:
+    """The type that a reference says, and the resource itself if it is contained."""
+    text, said = reference.get("reference"), reference.get("type")
+    pointing = reference_text.read(text) if isinstance(text, str) else None
+    if pointing is not None and pointing.contained_id is not None:
+        contained = run.container.get("contained")
+        for item in contained if isinstance(contained, list) else ():
+            if isinstance(item, dict) and item.get("id") == pointing.contained_id:
+                name = item.get("resourceType")
+                return (name, item) if isinstance(name, str) else (None, None)
+    name = pointing.resource_type if pointing is not None else None
+    return name or (said if isinstance(said, str) else None), None

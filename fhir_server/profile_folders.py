@@ -1,0 +1,53 @@
+"""Reads what profile folders hold: StructureDefinitions, value sets, and FHIR packages."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.terminology.terminology import NotLoaded, Terminology
+from fhir_server.core.terminology.value_set import Codes
+from fhir_server.core.validation.profile_files import parse_definition, unpack
+from fhir_server.errors import InvalidSearch
+
+
+def read_definitions(profile_folders: Sequence[Path]) -> list[Resource]:
+    """The definitions in these folders and below them, and in the FHIR packages there.
+
+    Of one URL the last counts. Files are called ``StructureDefinition-….json``, packages
+    ``….tgz``.
+
+    Raises:
+        ValueError: a file is no such thing.
+    """
+    found: dict[str, Resource] = {}
+    for folder in profile_folders:
+        for path in sorted(folder.rglob("*-*.json")):
+            if path.name.startswith(("StructureDefinition-", "ValueSet-", "CodeSystem-")):
+                try:
+                    resource = parse_definition(path.read_bytes())
+                except ValueError as error:
+                    raise ValueError(f"{path}: {error}") from None
+                found[resource["url"]] = resource
+        for path in sorted(folder.rglob("*.tgz")):
+            try:
+                found.update((resource["url"], resource) for resource in unpack(path.read_bytes()))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+    return list(found.values())
+
+
+def codes_of(terminology: Terminology) -> Callable[[str], Codes | None]:
+    """What gives the codes of a value set, in the version that is here; None if nobody can tell."""
+
+    def find(url: str) -> Codes | None:
+        known = terminology
+        while True:
+            try:
+                return known.codes(url.partition("|")[0])
+            except NotLoaded as missing:
+                # What is stored was given before: there is no such definition.
+                known = known.having(missing, None)
+            except InvalidSearch:
+                return None
+
+    return find
