@@ -28,6 +28,7 @@ class Server(KilledServer):
         super().__init__(folder)
         self.store = store or self.store
         self.log = folder / f"server-{self.port}.log"
+        settings = {"plan_templates": "0", **settings}
         self.settings = {f"FHIR_SERVER_{name.upper()}": value for name, value in settings.items()}
 
     def run(self, *arguments, **more):
