@@ -82,6 +82,40 @@ def test_a_decision_reads_many_as_it_reads_each(driver):
     assert before[keys[1]].version_id == 3
 
 
+def test_identifiers_without_a_system_are_found_whatever_is_in_them(driver):
+    values = [
+        "a.b",
+        "a b",
+        "a\\E",
+        "^a$",
+        "a|b",
+        "(a)[b]*+?",
+        "é-ß",
+        "a\nb",
+        "#~&",
+        "x" * 2_000,
+        "a",
+    ]
+    patients = [
+        {
+            "resourceType": "Patient",
+            "id": f"p{number}",
+            "identifier": [{"system": "urn:s", "value": value}],
+        }
+        for number, value in enumerate(values)
+    ]
+    driver.write(*patients)
+    asked = [(None, value) for value in (*values, "aXb", "é", "a\0", "ab", "", "x")]
+    found = driver.commit(lambda tx: tx.find("Patient", asked))
+    assert found == {
+        (None, value): (ResourceKey("Patient", f"p{number}"),)
+        for number, value in enumerate(values)
+    }
+    assert driver.commit(lambda tx: tx.find("Patient", asked[:9])) == {
+        identifier: found[identifier] for identifier in asked[:9]
+    }
+
+
 def test_read_many_leaves_out_deletions_and_the_unknown_and_keeps_the_order(driver):
     keys = [ResourceKey("Patient", f"p{n}") for n in range(4)]
     driver.write(*({"resourceType": "Patient", "id": key.resource_id} for key in keys))

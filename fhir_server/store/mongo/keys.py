@@ -6,14 +6,20 @@ text `parameter␟value␟…` in its `x` array. MongoDB compares strings byte b
 order with all their digits, so that no comparison is ever rounded.
 """
 
+import re
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any
+
+from bson.regex import Regex
 
 from fhir_server.core.search.entry import ReferenceEntry
 
 SEPARATOR = "\x1f"
 AFTER_SEPARATOR = "\x20"
 _ESCAPE = "\x1b"
+_LONGEST_PATTERN = 1_000
 
 MARKER = ""
 """The key that every version has: the index walks all of a type in commit order by it."""
@@ -84,6 +90,16 @@ def starting_with(prefix: str) -> dict[str, str]:
     if end:
         bounds["$lt"] = end
     return bounds
+
+
+def starting_with_any(prefixes: Sequence[str]) -> dict[str, Any] | None:
+    """One condition for keys that start with any of `prefixes`; None where a text forbids it.
+
+    An anchored pattern of plain text, without flags, walks the index as its bounds would.
+    """
+    if any("\0" in prefix or len(prefix) > _LONGEST_PATTERN for prefix in prefixes):
+        return None
+    return {"$in": [Regex("^" + re.escape(prefix)) for prefix in prefixes]}
 
 
 def _successor(prefix: str) -> str:

@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _IDENTIFIER = "identifier" + keys.SEPARATOR
 _AT_ONCE = 1_000
+_PREFIXES_AT_ONCE = 100
 # Below that a command costs more than the wait for it.
 _WORTH_WRITING = 100
 
@@ -277,9 +278,14 @@ class MongoTransaction:
         for start in range(0, len(exact), _AT_ONCE):
             wanted: Any = {"$in": exact[start : start + _AT_ONCE]}
             found += self._run(reads.with_key(resource_type, wanted))
-        for prefix in open_ended:
-            bounds = {"$elemMatch": keys.starting_with(prefix)}
-            found += self._run(reads.with_key(resource_type, bounds))
+        for start in range(0, len(open_ended), _PREFIXES_AT_ONCE):
+            wanted = keys.starting_with_any(open_ended[start : start + _PREFIXES_AT_ONCE])
+            if wanted is not None:
+                found += self._run(reads.with_key(resource_type, wanted))
+                continue
+            for prefix in open_ended[start : start + _PREFIXES_AT_ONCE]:
+                bounds = {"$elemMatch": keys.starting_with(prefix)}
+                found += self._run(reads.with_key(resource_type, bounds))
         return found
 
     def _put_keys(
