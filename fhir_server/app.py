@@ -252,6 +252,7 @@ def open_components(settings: Settings) -> Components:
     live_reader = LiveReader(store.outbox, subscription_reader)
     live_profiles = LiveProfiles(definitions.profiles, store.outbox, definitions.codes_with)
     profile_checks = ProfileChecks(definitions.validator, live_profiles, settings.unknown_profiles)
+    key = settings.page_key.encode()
     context = Context(
         store=JudgedStore(store, *_judges(settings, definitions)),
         parameters=definitions.parameters,
@@ -275,7 +276,7 @@ def open_components(settings: Settings) -> Components:
         ),
         is_validation_strict=settings.validation == "strict",
         index=indexer,
-        page_key=_page_key(settings.page_key),
+        page_key=sha256(key).digest() if key else token_bytes(32),
         element_types=definitions.element_types,
         compartments=definitions.compartments,
         operations=Operations(OPERATIONS),
@@ -310,14 +311,8 @@ def _subscription_reader(settings: Settings, definitions: Definitions) -> Subscr
 
 
 def _remote_terminology(settings: Settings) -> TerminologyClient | None:
-    if not settings.terminology_server:
-        return None
-    keep_seconds = settings.terminology_server_keep_seconds
-    return TerminologyClient(settings.terminology_server, keep_seconds, monotonic)
-
-
-def _page_key(text: str) -> bytes:
-    return sha256(text.encode()).digest() if text else token_bytes(32)
+    url, keep_seconds = settings.terminology_server, settings.terminology_server_keep_seconds
+    return TerminologyClient(url, keep_seconds, monotonic) if url else None
 
 
 def create_app(settings: Settings | None = None, opened: Components | None = None) -> FastAPI:

@@ -5,7 +5,7 @@ The shipped folders stand beside the package in a checkout and under
 affair: here it stays text.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -36,7 +36,7 @@ from fhir_server.core.validation.profiles import Profiles
 from fhir_server.core.validation.structure import StructureValidator
 from fhir_server.core.validation.type_rules import ElementRule, TypeRule, TypeRules
 from fhir_server.errors import MalformedResource
-from fhir_server.profile_folders import codes_of, read_definitions
+from fhir_server.profile_folders import codes_of, of_kinds, read_definitions
 from fhir_server.r4_files import (
     decode,
     profile_value_sets,
@@ -98,12 +98,13 @@ def load(
     profile_folders = _folders("profiles", profiles)
     rules = _type_rules(types)
     found = read_definitions(profile_folders)
+    of_r4 = read_r4_terminology()
     resources = (
-        *profile_value_sets(),
-        *_of_kinds(found, "CodeSystem", "ValueSet"),
+        *profile_value_sets(of_r4),
+        *of_kinds(found, "CodeSystem", "ValueSet"),
         *read_terminology(terminology_folders),
     )
-    known = Terminology(resources, read_r4_terminology())
+    known = Terminology(resources, of_r4)
     return Definitions(
         element_types=element_types,
         parameters=derive(_search_parameters(types), ImpliedSystems(element_types, value_sets)),
@@ -117,7 +118,7 @@ def load(
             decode("invariants.json", dict[str, tuple[tuple[str, ...], ...]]),
             base_invariants.build(rules).keys,
             codes_of(known),
-            (*decode("profiles.json", list[Resource]), *_of_kinds(found, "StructureDefinition")),
+            (*decode("profiles.json", list[Resource]), *of_kinds(found, "StructureDefinition")),
         ),
         mapping_folders=_folders("mappings", mappings),
         profile_folders=profile_folders,
@@ -196,10 +197,6 @@ def read_terminology(folders: Sequence[Path]) -> list[Resource]:
                     raise ValueError(f"{path} is no {kind} with a url")
                 found.append(resource)
     return found
-
-
-def _of_kinds(resources: Iterable[Resource], *kinds: str) -> list[Resource]:
-    return [resource for resource in resources if resource["resourceType"] in kinds]
 
 
 def read_topics(profile_folders: Sequence[Path]) -> list[Resource]:

@@ -1,6 +1,6 @@
 """Reads what profile folders hold: StructureDefinitions, value sets, and FHIR packages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fhir_server.core.resource_json import Resource
@@ -51,3 +51,7 @@ def codes_of(terminology: Terminology) -> Callable[[str], Codes | None]:
                 return None
 
     return find
+
+
+def of_kinds(resources: Iterable[Resource], *kinds: str) -> list[Resource]:
+    return [resource for resource in resources if resource["resourceType"] in kinds]

@@ -1,6 +1,6 @@
 """R4's own definitions as they are shipped: `profiles/r4`, extracted from HL7's package."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,10 +33,12 @@ def read_value_sets() -> Mapping[str, Mapping[str, frozenset[str]]]:
     return decode("value-sets.json", ListedSets)
 
 
-def profile_value_sets() -> Iterator[Resource]:
-    """The sets that R4's vital-signs profiles bind to."""
+def profile_value_sets(known: Collection[tuple[str, str]]) -> Iterator[Resource]:
+    """The sets that R4's vital-signs profiles bind to, but those `known` by type and URL."""
     listed = decode("profile-value-sets.json", ListedSets)
     for url, codes in listed.items():
+        if ("ValueSet", url) in known:
+            continue
         include = [
             {"system": system, "concept": [{"code": code} for code in sorted(of_system)]}
             for system, of_system in codes.items()
