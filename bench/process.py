@@ -99,6 +99,7 @@ def fhir_server(
         "FHIR_SERVER_STORE": store,
         "FHIR_SERVER_LOG_LEVEL": "warning",
         "FHIR_SERVER_DRAIN_SECONDS": "0",
+        "FHIR_SERVER_PLAN_TEMPLATES": "0",
         "FHIR_SERVER_MONITORING": "1" if is_judging else "0",
         "FHIR_SERVER_ALLOW_PRIVATE_ENDPOINTS": "1",
     }

@@ -88,7 +88,7 @@ def test_the_order_of_time_never_goes_back_whatever_the_clocks_of_two_servers_do
     for clock in clocks:
         # A server takes the clock that it finds when it starts.
         monkeypatch.setattr(app, "now", clock)
-        servers.append(Server(store=store_url, page_key="the same"))
+        servers.append(Server(store=store_url, page_key="the same", plan_templates=False))
         servers[-1].__enter__()
     try:
         writers = [Writer([server.url], f"w{n}") for n, server in enumerate(servers)]

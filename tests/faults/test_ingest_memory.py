@@ -133,7 +133,7 @@ def pressures(first, count):
                 "type": "Blood Pressure",
                 "time": (start + timedelta(seconds=number)).isoformat(),
                 "device": f"device-{number % PATIENTS}",
-                "values": {"systolic": 100 + number % 97, "diastolic": 50 + number % 53},
+                "values": {"systolic": 100 + number % 97, "diastolic": 40 + number % 53},
             }
         ).encode()
         + b"\n"

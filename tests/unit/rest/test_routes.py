@@ -6,7 +6,7 @@ from fhir_server import errors
 from fhir_server.interactions import capabilities
 from fhir_server.rest import error_handler, routes
 from fhir_server.rest.dispatch import FhirDispatch
-from fhir_server.rest.operation_routes import OPERATIONS
+from fhir_server.rest.operation_routes import OPERATIONS, operation_routes
 
 
 def every_error(base=errors.FhirError):
@@ -25,8 +25,9 @@ def test_every_route_is_claimed_and_every_claim_routed():
 def test_every_operation_is_routed_and_is_posted_where_it_changes_something():
     routed = {(route.interaction, route.method) for route in routes.FHIR_ROUTES}
     for operation in OPERATIONS:
-        for level in operation.levels:
-            name = f"{operation.name}-{level}"
+        names = {route.interaction for route in operation_routes((operation,))}
+        assert {name.rpartition("-")[2] for name in names} == set(operation.levels)
+        for name in names:
             assert (name, "POST") in routed
             assert ((name, "GET") in routed) is not operation.affects_state
 
