@@ -76,6 +76,7 @@ class MongoTransaction:
         self._latest: dict[ResourceKey, list[_Put]] = {}
         self._identified: dict[tuple[str, str], list[_Put]] = {}
         self._read: dict[ResourceKey, Version | None] = {}
+        self._changed: dict[tuple[str, ...], tuple[int, tuple[Version, ...]]] = {}
         self._ahead: Future[None] | None = None
         self.bytes = 0
         self.failure: Exception | None = None
@@ -156,15 +157,23 @@ class MongoTransaction:
         return {asked: tuple(sorted(matches)) for asked, matches in found.items()}
 
     def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
-        found: tuple[Version, ...] = ()
-        if after < self._committed:
-            found = self._run(reads.changes(after, self._committed, resource_types))
+        found = self._changed_behind(after, tuple(resource_types))
         wanted = frozenset(resource_types)
         behind = self._puts[max(0, after - self._committed) :]
         return self.sequence, (
             *found,
             *(put.version for put in behind if put.version.key.resource_type in wanted),
         )
+
+    def _changed_behind(self, after: int, types: tuple[str, ...]) -> tuple[Version, ...]:
+        """What was committed; every decision of the group asks, and it is the same for all."""
+        if after >= self._committed:
+            return ()
+        known = self._changed.get(types)
+        if known is None or after < known[0]:
+            found = self._run(reads.changes(after, self._committed, types))
+            known = self._changed[types] = (after, found)
+        return tuple(version for version in known[1] if version.sequence > after)
 
     def put(self, version: Version, resource: Resource | Filled | None) -> None:
         if version.last_updated != self._now:

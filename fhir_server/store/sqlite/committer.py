@@ -99,7 +99,7 @@ def statement(execute: Callable[[sqlite3.Connection], T]) -> Work:
             connection.execute("RELEASE work")
             raise
         connection.execute("RELEASE work")
-        group.has_writes = True
+        group.note_writing()
         return result
 
     return work
@@ -121,7 +121,7 @@ def upkeep(execute: Callable[[Group], T]) -> Work:
                 return execute(group)
             except BaseException:
                 group.generation = generation
-                group.names.forget()
+                group.forget()
                 raise
 
         result: T = statement(run)(group)

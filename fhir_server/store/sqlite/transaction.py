@@ -50,12 +50,14 @@ class Overlay:
 
     def __init__(self) -> None:
         self.waiting: list[Put] = []
+        self.types: set[str] = set()
         self.current: dict[ResourceKey, Version] = {}
         self._identifiers: dict[tuple[str, str], list[tuple[str, Version]]] = {}
 
     def add(self, put: Put) -> None:
         version = put.version
         self.waiting.append(put)
+        self.types.add(version.key.resource_type)
         self.current[version.key] = version
         entries = put.entries
         tokens = entries.tokens
@@ -70,6 +72,7 @@ class Overlay:
     def take(self, other: "Overlay") -> None:
         """Add all of `other`, which came after."""
         self.waiting += other.waiting
+        self.types |= other.types
         self.current.update(other.current)
         for name, found in other._identifiers.items():
             self._identifiers.setdefault(name, []).extend(found)
@@ -77,6 +80,7 @@ class Overlay:
     def written(self) -> list[Put]:
         """What waits, which the caller writes now. `current` stays known."""
         puts, self.waiting = self.waiting, []
+        self.types.clear()
         self._identifiers.clear()
         return puts
 
@@ -98,6 +102,7 @@ class Group:
         self.generation = versions.meta(connection, "generation")
         self.now = versions.instant(max(versions.milliseconds(clock), newest))
         self.overlay = Overlay()
+        self._changed: dict[tuple[str, ...], tuple[int, tuple[Version, ...]]] = {}
         self.has_writes = False
         self.spoiled_by: Exception | None = None
 
@@ -116,8 +121,26 @@ class Group:
 
     def write(self, puts: Sequence[Put]) -> None:
         if puts:
-            self.has_writes = True
+            self.note_writing()
             write(self.connection, self.names, self.generation, puts)
+
+    def changes(self, after: int, types: tuple[str, ...]) -> tuple[Version, ...]:
+        """What is written; every decision asks, and until a write it is the same for all."""
+        known = self._changed.get(types)
+        if known is None or after < known[0]:
+            found = versions.changes(self.connection, after, -1, types)
+            known = self._changed[types] = (after, found)
+        return tuple(version for version in known[1] if version.sequence > after)
+
+    def note_writing(self) -> None:
+        """Something is written, so what was read may not be so any more."""
+        self.has_writes = True
+        self._changed.clear()
+
+    def forget(self) -> None:
+        """Some of what was written was undone."""
+        self.names.forget()
+        self._changed.clear()
 
 
 class SqliteTransaction:
@@ -169,13 +192,18 @@ class SqliteTransaction:
         return {identifier: tuple(sorted(keys)) for identifier, keys in found.items()}
 
     def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
-        stored = versions.changes(self._connection, after, -1, resource_types)
-        waiting = tuple(
-            put.version
-            for put in (*self._group.overlay.waiting, *self._overlay.waiting)
-            if put.version.sequence > after and put.version.key.resource_type in resource_types
-        )
-        return self._sequence, stored + waiting
+        if after >= self._sequence:
+            return self._sequence, ()
+        found = self._group.changes(after, tuple(resource_types))
+        for overlay in (self._group.overlay, self._overlay):
+            if not overlay.types.isdisjoint(resource_types):
+                found += tuple(
+                    put.version
+                    for put in overlay.waiting
+                    if put.version.sequence > after
+                    and put.version.key.resource_type in resource_types
+                )
+        return self._sequence, found
 
     def put(self, version: Version, resource: Resource | Filled | None) -> None:
         """Raises ValueError for what no correct caller does: another time, a missing body."""
@@ -207,7 +235,7 @@ class SqliteTransaction:
         if self._has_savepoint:
             self._connection.execute("ROLLBACK TO decision")
             self._connection.execute("RELEASE decision")
-            self._group.names.forget()
+            self._group.forget()
 
     def _put_before(self, key: ResourceKey) -> Version | None:
         return self._overlay.current.get(key) or self._group.overlay.current.get(key)
