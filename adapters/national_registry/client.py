@@ -1,11 +1,7 @@
 """HTTP to the registry: what each answer means for a delivery."""
 
-import email.utils
 import hashlib
-import re
-from collections.abc import Iterator, Mapping
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from fhir_server.core import resource_json
@@ -16,6 +12,7 @@ from fhir_server.errors import (
     DeliveryRejected,
     MalformedResource,
 )
+from fhir_server.outbox.answer import codes_and_paths, parse_retry_after, told_outcome
 from fhir_server.outbox.session import Answer, OutboundSession
 
 _MEDIA_TYPE = "application/fhir+json"
@@ -23,9 +20,6 @@ _MEDIA_TYPE = "application/fhir+json"
 # Not about what was sent but about us, the way there, or the moment: 401 and 407 lock out
 # everything alike, and 409 is FHIR's word for a transaction that lost a race.
 _PASSING = frozenset({401, 407, 408, 409, 421, 423, 425, 429})
-
-_CODE = re.compile(r"[a-z][a-z\-]{0,40}\Z")
-_EXPRESSION = re.compile(r"[A-Z][A-Za-z]*(?:\.[A-Za-z]+(?:\[\d+\])?){0,12}\Z")
 
 
 AT_WORK = "the registry is at work on it"
@@ -115,29 +109,11 @@ class RegistryClient:
         self._session.close()
 
 
-def parse_retry_after(value: str, date: str | None) -> float | None:
-    """Seconds of a `Retry-After`; its date form is counted from the receiver's own `Date`."""
-    if value.strip().isascii() and value.strip().isdigit():
-        return float(value.strip()[:10])
-    until, since = _http_date(value), _http_date(date or "")
-    if until is None or since is None:
-        return None
-    return max(0.0, (until - since).total_seconds())
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        parsed = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return parsed if parsed.tzinfo is not None else None
-
-
 def _refusal(answer: Answer) -> DeliveryDeferred | DeliveryRejected:
     status = answer.status
-    outcome = _outcome(answer.body)
+    outcome = told_outcome(answer.body)
     reason = f"the registry answered {status}"
-    if told := ", ".join(_told(outcome)):
+    if told := ", ".join(codes_and_paths(outcome)):
         reason += f" ({told})"
     # A 404 of a proxy or a wrong path is no word of the registry's about this Bundle, and
     # neither is a success or a redirect that is not the answer to a transaction.
@@ -152,27 +128,6 @@ def _refusal(answer: Answer) -> DeliveryDeferred | DeliveryRejected:
 def _retry_after(answer: Answer) -> float | None:
     asked = answer.headers.get("retry-after")
     return None if asked is None else parse_retry_after(asked, answer.headers.get("date"))
-
-
-def _outcome(body: bytes) -> Mapping[str, Any] | None:
-    try:
-        resource = resource_json.parse_resource(body)
-    except MalformedResource:
-        return None
-    return resource if resource["resourceType"] == "OperationOutcome" else None
-
-
-def _told(outcome: Mapping[str, Any] | None) -> Iterator[str]:
-    """Codes and paths only: the registry's texts quote names and birth dates."""
-    issues = (outcome or {}).get("issue")
-    for issue in issues[:5] if isinstance(issues, list) else ():
-        if not isinstance(issue, dict):
-            continue
-        code, paths = issue.get("code"), issue.get("expression")
-        if isinstance(code, str) and _CODE.match(code):
-            path = paths[0] if isinstance(paths, list) and paths else None
-            is_path = isinstance(path, str) and _EXPRESSION.match(path)
-            yield f"{code} at {path}" if is_path else code
 
 
 def _receipt(body: bytes, sent: int) -> str:

@@ -20,12 +20,12 @@ from fhir_server.core.search.parse import parse_criteria
 from fhir_server.core.search.query import Clause, Criterion, Query, SortKey, TokenValue
 from fhir_server.core.statistics import COUNTS, STATISTICS
 from fhir_server.core.version import Version, format_instant
-from fhir_server.errors import InvalidSearch, TooCostly
+from fhir_server.errors import InvalidSearch
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.operation import Invocation
+from fhir_server.operations.all_found import find_all
 
 _TYPE = "Observation"
-_PAGE = 1_000
 _MOST = 50_000
 _MOST_CODES = 20
 _MOST_SOURCES = 1_000
@@ -214,18 +214,10 @@ async def _find(ctx: Context, asked: _Asked, token: TokenValue) -> list[Version]
         _TYPE,
         criteria,
         sort=(SortKey(date, descending=True),),
-        count=_PAGE,
         restriction=ctx.principal.restriction,
     )
-    found: list[Version] = []
-    while True:
-        page = await ctx.store.search(query)
-        found += page.versions
-        if page.next is None:
-            return found
-        if len(found) >= _MOST:
-            raise TooCostly(f"more than {_MOST} Observations: ask about a shorter period")
-        query = query._replace(after=page.next, as_of=page.as_of)
+    too_many = f"more than {_MOST} Observations: ask about a shorter period"
+    return await find_all(ctx, query, _MOST, too_many)
 
 
 def _measure(versions: Sequence[Version], token: TokenValue) -> tuple[Measurements, list[Resource]]:

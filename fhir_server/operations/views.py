@@ -37,16 +37,16 @@ from fhir_server.core.search.query import (
     TokenValue,
 )
 from fhir_server.core.version import Version, is_same_content, next_version
-from fhir_server.errors import NotFound, TooCostly
+from fhir_server.errors import NotFound
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.operation import Invocation
 from fhir_server.interactions.read import read
+from fhir_server.operations.all_found import find_all
 from fhir_server.store.protocol import Transaction
 
 _GLUCOSE = ("105272-9", "99504-3")
 _PRESSURE = ("85354-9",)
 _SYSTOLIC, _DIASTOLIC = (LOINC, "8480-6"), (LOINC, "8462-4")
-_PAGE = 1_000
 _MOST_DAYS = 90
 _MOST = 288 * _MOST_DAYS * 2
 SUMMARY_DAYS, PRESSURE_DAYS = 14, 7
@@ -218,18 +218,9 @@ async def _find(ctx: Context, view: View, codes: Sequence[str]) -> list[Version]
             Clause(moment, "", (DateValue(Prefix.LT, DateRange(end, end + 1)),)),
         ),
         sort=(SortKey(moment, descending=False),),
-        count=_PAGE,
         restriction=ctx.principal.restriction,
     )
-    found: list[Version] = []
-    while True:
-        page = await ctx.store.search(query)
-        found += page.versions
-        if page.next is None:
-            return found
-        if len(found) >= _MOST:
-            raise TooCostly("too many measurements: ask about fewer days")
-        query = query._replace(after=page.next, as_of=page.as_of)
+    return await find_all(ctx, query, _MOST, "too many measurements: ask about fewer days")
 
 
 def _by_day(points: Sequence[Point], view: View) -> Iterator[tuple[date, list[Point]]]:

@@ -1,15 +1,12 @@
 """A FHIR receiver over HTTP: its address, our credentials, and what its answers mean."""
 
-import email.utils
-import re
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from fhir_server.core import resource_json
 from fhir_server.core.resource_json import Resource
-from fhir_server.errors import DeliveryDeferred, DeliveryRejected, MalformedResource
+from fhir_server.errors import DeliveryDeferred, DeliveryRejected
+from fhir_server.outbox.answer import codes_and_paths, parse_retry_after, told_outcome
 from fhir_server.outbox.credentials import (
     ClientCredentials,
     Credentials,
@@ -28,9 +25,6 @@ _ALGORITHMS = ("RS384", "ES384", "RS256", "ES256", "PS384")
 # Not about what was sent but about us, the way there, or the moment. A 412 is a condition
 # that found several: a person has to look, and the reason says so.
 _PASSING = frozenset({401, 403, 407, 408, 409, 421, 423, 425, 429})
-
-_CODE = re.compile(r"[a-z][a-z\-]{0,40}\Z")
-_EXPRESSION = re.compile(r"[A-Z][A-Za-z]*(?:\.[A-Za-z]+(?:\[\d+\])?){0,12}\Z")
 
 
 class Receiver:
@@ -90,9 +84,9 @@ class Receiver:
 
     def _refusal(self, answer: Answer) -> DeliveryDeferred | DeliveryRejected:
         status = answer.status
-        outcome = _outcome(answer.body)
+        outcome = told_outcome(answer.body)
         reason = f"{self._who} answered {status}"
-        if told := ", ".join(_told(outcome)):
+        if told := ", ".join(codes_and_paths(outcome)):
             reason += f" ({told})"
         # A 404 of a proxy or a wrong path is no word of the receiver's about this resource.
         is_passing = (
@@ -168,47 +162,8 @@ def _client_credentials(
     return ClientCredentials(session(), token_url, proof, scope, access.now)
 
 
-def parse_retry_after(value: str, date: str | None) -> float | None:
-    """Seconds of a `Retry-After`; its date form is counted from the receiver's own `Date`."""
-    if value.strip().isascii() and value.strip().isdigit():
-        return float(value.strip()[:10])
-    until, since = _http_date(value), _http_date(date or "")
-    if until is None or since is None:
-        return None
-    return max(0.0, (until - since).total_seconds())
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        parsed = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return parsed if parsed.tzinfo is not None else None
-
-
 def _file(section: Section, name: str) -> str:
     path = section.text(name, "")
     if path and not Path(path).is_file():
         raise section.wrong(name, "a file that is there")
     return path
-
-
-def _outcome(body: bytes) -> Mapping[str, Any] | None:
-    try:
-        resource = resource_json.parse_resource(body)
-    except MalformedResource:
-        return None
-    return resource if resource["resourceType"] == "OperationOutcome" else None
-
-
-def _told(outcome: Mapping[str, Any] | None) -> Iterator[str]:
-    """Codes and paths only: a receiver's texts may quote names and birth dates."""
-    issues = (outcome or {}).get("issue")
-    for issue in issues[:5] if isinstance(issues, list) else ():
-        if not isinstance(issue, dict):
-            continue
-        code, paths = issue.get("code"), issue.get("expression")
-        if isinstance(code, str) and _CODE.match(code):
-            path = paths[0] if isinstance(paths, list) and paths else None
-            is_path = isinstance(path, str) and _EXPRESSION.match(path)
-            yield f"{code} at {path}" if is_path else code

@@ -1,11 +1,11 @@
 """SOAP to the registry: what each of its immediate answers means for a document."""
 
-from adapters.national_registry.client import parse_retry_after
 from adapters.national_registry.documents import soap
 from adapters.national_registry.documents.faults import RegistryError
 from adapters.national_registry.documents.soap import Addressing, Answer
 from adapters.national_registry.documents.xml_tree import Node, XmlError, read
 from fhir_server.errors import DeliveryDeferred
+from fhir_server.outbox.answer import parse_retry_after
 from fhir_server.outbox.session import OutboundSession
 
 _REGISTER, _SEARCH = "registerDocument", "searchRegistryItem"

@@ -6,8 +6,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from adapters.national_registry.client import RegistryClient, parse_retry_after
+from adapters.national_registry.client import RegistryClient
 from fhir_server.errors import DeliveryDeferred, DeliveryRejected
+from fhir_server.outbox.answer import parse_retry_after
 from fhir_server.outbox.endpoint import OutboundPolicy
 from fhir_server.outbox.session import OutboundSession, Timeouts
 
