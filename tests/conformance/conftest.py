@@ -13,6 +13,8 @@ import uvicorn
 
 from fhir_server.app import create_app
 from fhir_server.settings import Settings
+from tests.conformance.bundles import bundle
+from tests.conformance.ward import Ward
 
 
 class Server:
@@ -126,6 +128,32 @@ def server() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def client(server: Server) -> Client:
     return Client(server)
+
+
+@pytest.fixture
+def ward(server: Server) -> Ward:
+    return Ward(server.url)
+
+
+@pytest.fixture
+def send(client):
+    def send(*entries, kind="transaction", **headers):
+        return client.post("", bundle(kind, *entries), headers=headers)
+
+    return send
+
+
+@pytest.fixture
+def carry_out(send):
+    def carry_out(*entries, kind="transaction", **headers):
+        response = send(*entries, kind=kind, **headers)
+        assert response.status_code == 200, response.text
+        answer = response.json()
+        assert answer["type"] == f"{kind}-response"
+        assert len(answer.get("entry", ())) == len(entries)
+        return answer.get("entry", [])
+
+    return carry_out
 
 
 @pytest.fixture

@@ -6,18 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.conformance.conftest import Server
-from tests.conformance.test_readings_verdicts import Ward, pulse
+from tests.conformance.ward import Ward, pulse
 
 
 @pytest.fixture(scope="module")
 def server():
     with Server(placing_seconds=0.05) as running:
         yield running
-
-
-@pytest.fixture
-def ward(server):
-    return Ward(server.url)
 
 
 def statement(device, patient, **timing):

@@ -4,18 +4,13 @@ import pytest
 import requests
 
 from tests.conformance.conftest import Server
-from tests.conformance.test_readings_verdicts import SERIAL, Ward, pulse
+from tests.conformance.ward import SERIAL, pulse
 
 
 @pytest.fixture(scope="module")
 def server():
     with Server() as running:
         yield running
-
-
-@pytest.fixture
-def ward(server):
-    return Ward(server.url)
 
 
 def waiting(ward, **asked):

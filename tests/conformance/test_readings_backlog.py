@@ -3,17 +3,10 @@
 import random
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
-from tests.conformance.test_readings_verdicts import Ward, pulse
+from tests.conformance.ward import pulse
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 HANDOVER = START + timedelta(days=3)
-
-
-@pytest.fixture
-def ward(server):
-    return Ward(server.url)
 
 
 def test_a_week_at_once_lands_where_it_would_have_day_by_day(ward):

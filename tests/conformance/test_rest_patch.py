@@ -7,9 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-JSON_PATCH = "application/json-patch+json"
-MERGE_PATCH = "application/merge-patch+json"
-FHIR_JSON = "application/fhir+json"
+from tests.conformance.bundles import entry
+from tests.conformance.patches import (
+    FHIR_JSON,
+    JSON_PATCH,
+    MERGE_PATCH,
+    REPLACE,
+    SAME,
+    fhirpath,
+    patch,
+    path_of,
+)
 
 
 @pytest.fixture
@@ -21,29 +29,6 @@ def stored(client, unique):
         "birthDate": "1980-01-01",
     }
     return client.create(patient)
-
-
-def path_of(resource):
-    return f"{resource['resourceType']}/{resource['id']}"
-
-
-def patch(client, path, body, content_type=JSON_PATCH, **headers):
-    headers = {"Content-Type": content_type, **headers}
-    data = body if isinstance(body, bytes | str) else json.dumps(body)
-    return client.send("PATCH", path, data=data, headers=headers)
-
-
-def fhirpath(kind, path, **parts):
-    said = [{"name": "type", "valueCode": kind}, {"name": "path", "valueString": path}]
-    said += [{"name": name, **value} for name, value in parts.items()]
-    return {
-        "resourceType": "Parameters",
-        "parameter": [{"name": "operation", "part": said}],
-    }
-
-
-REPLACE = [{"op": "replace", "path": "/gender", "value": "male"}]
-SAME = [{"op": "replace", "path": "/gender", "value": "female"}]
 
 
 @pytest.mark.parametrize(
@@ -269,21 +254,9 @@ def test_hostile_patches_are_refused(client, stored, operations):
     assert client.issues(response)
 
 
-# In Bundles.
-
-
 def binary(operations, content_type=JSON_PATCH):
     data = base64.b64encode(json.dumps(operations).encode()).decode()
     return {"resourceType": "Binary", "contentType": content_type, "data": data}
-
-
-def entry(method, url, resource=None, full_url=None, **request):
-    made = {"request": {"method": method, "url": url, **request}}
-    if resource is not None:
-        made["resource"] = resource
-    if full_url is not None:
-        made["fullUrl"] = full_url
-    return made
 
 
 def carry_out(client, kind, *entries):

@@ -5,64 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-URN = "urn:uuid:61ebe359-bfdc-4613-8bf2-c5e30094{:04x}"
-PATIENT = {"resourceType": "Patient", "gender": "female"}
-
-
-def entry(method, url, resource=None, full_url=None, **request):
-    made = {"request": {"method": method, "url": url, **request}}
-    if resource is not None:
-        made["resource"] = resource
-    if full_url is not None:
-        made["fullUrl"] = full_url
-    return made
-
-
-def bundle(kind, *entries):
-    return {"resourceType": "Bundle", "type": kind, "entry": list(entries)}
-
-
-def observation(subject, **more):
-    return {
-        "resourceType": "Observation",
-        "status": "final",
-        "code": {"text": "x"},
-        "subject": {"reference": subject},
-        **more,
-    }
-
-
-def patient(value, **more):
-    return {**PATIENT, "identifier": [{"system": "urn:s", "value": value}], **more}
-
-
-@pytest.fixture
-def send(client):
-    def send(*entries, kind="transaction", **headers):
-        return client.post("", bundle(kind, *entries), headers=headers)
-
-    return send
-
-
-@pytest.fixture
-def carry_out(send):
-    def carry_out(*entries, kind="transaction", **headers):
-        response = send(*entries, kind=kind, **headers)
-        assert response.status_code == 200, response.text
-        answer = response.json()
-        assert answer["type"] == f"{kind}-response"
-        assert len(answer.get("entry", ())) == len(entries)
-        return answer.get("entry", [])
-
-    return carry_out
-
-
-def statuses(entries):
-    return [int(e["response"]["status"][:3]) for e in entries]
-
-
-def key_of(answer):
-    return "/".join(answer["response"]["location"].split("/")[-4:-2])
+from tests.conformance.bundles import (
+    PATIENT,
+    URN,
+    bundle,
+    entry,
+    key_of,
+    observation,
+    patient,
+    statuses,
+)
 
 
 @pytest.mark.parametrize("kind", ["batch", "transaction"])

@@ -18,15 +18,9 @@ from fhir_server.interactions.condition import parse_condition
 from fhir_server.interactions.update import update
 from fhir_server.operations.keep_views import compute_views
 from fhir_server.settings import Settings
-from tests.conformance.test_readings_verdicts import Ward
 
 LOINC = "http://loinc.org"
 DERIVED = "https://pmp.example/fhir/CodeSystem/reading-standing|derived"
-
-
-@pytest.fixture
-def ward(server):
-    return Ward(server.url)
 
 
 def quantity(value, unit):

@@ -10,7 +10,7 @@ from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import Version, format_instant
 from fhir_server.errors import InvalidResource, VersionConflict
 from fhir_server.store.protocol import Extent, HistoryQuery, Routed
-from tests.contract.scene import World
+from tests.contract.world import World
 
 EVERYTHING = 10**9
 SEED = 11

@@ -5,7 +5,7 @@ import time
 
 import requests
 
-from tests.conformance.test_readings_verdicts import SERIAL, pulse
+from tests.conformance.ward import SERIAL, pulse
 from tests.faults.kit import SCALE, Server, running
 
 READINGS = 1_500

@@ -1,54 +1,20 @@
 """The oracle: each rule of R4's search page on resources small enough to see."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from fhir_server.core.date_range import DateRange
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.quantity import UCUM
-from fhir_server.core.search.compare import entry_matches
-from fhir_server.core.search.entry import GREATEST, LEAST, DateEntry, NumberEntry
 from fhir_server.core.search.match import Indexed, matches, sort_values
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import (
-    DateValue,
-    NumberValue,
-    Prefix,
     Restriction,
     SortKey,
 )
 from fhir_server.core.version import Version
-
-Find = Callable[..., list[str]]
-LOINC = "http://loinc.org"
-
-
-def patient(resource_id: str, **elements: Any) -> dict[str, Any]:
-    return {"resourceType": "Patient", "id": resource_id, **elements}
-
-
-def observation(resource_id: str, **elements: Any) -> dict[str, Any]:
-    return {"resourceType": "Observation", "id": resource_id, **elements}
-
-
-def coded(*codes: tuple[str, str], text: str = "") -> dict[str, Any]:
-    coding = [{k: v for k, v in (("system", s), ("code", c)) if v} for s, c in codes]
-    concept: dict[str, Any] = {"coding": coding} if coding else {}
-    return {**concept, "text": text} if text else concept
-
-
-def amount(value: str, code: str = "", unit: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {"value": Decimal(value)}
-    if code:
-        found |= {"system": UCUM, "code": code}
-    return {**found, "unit": unit} if unit else found
-
+from tests.unit.search.searched import LOINC, Find, amount, coded, observation, patient
 
 OBSERVATIONS = [
     observation("loinc", code=coded((LOINC, "1"))),
@@ -297,47 +263,6 @@ def test_a_restriction_hides_along_every_way(
     assert not matches(*hidden, (), resolve, restriction)
 
 
-def component(code: str, value: str) -> dict[str, Any]:
-    return {"code": coded(("s", code)), "valueQuantity": amount(value, "mm[Hg]")}
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "found"),
-    [
-        ("component-code-value-quantity", "s|sys$gt140", "high"),
-        ("component-code-value-quantity", "s|dia$gt140", ""),
-        ("component-code-value-quantity", "s|sys$gt140,s|dia$80", "high normal"),
-        ("component-code-value-quantity", "s|sys$gt140,s|dia$90", "high"),
-        ("combo-code-value-quantity", "s|sys$120", "normal flat"),
-        ("code-value-quantity", "s|sys$120", "flat"),
-        ("code-value-quantity", "s|bp$120", ""),
-    ],
-)
-def test_the_parts_of_a_composite_match_within_one_element(
-    find: Find, name: str, text: str, found: str
-) -> None:
-    observations = [
-        observation("high", component=[component("sys", "150"), component("dia", "90")]),
-        observation("normal", component=[component("sys", "120"), component("dia", "80")],
-                    code=coded(("s", "bp"))),
-        observation("flat", code=coded(("s", "sys")), valueQuantity=amount("120", "mm[Hg]")),
-    ]  # fmt: skip
-    assert find(observations, "Observation", (name, text)) == found.split()
-
-
-def test_a_part_of_the_whole_resource_goes_with_each_element(find: Find) -> None:
-    sequence = {
-        "resourceType": "MolecularSequence",
-        "id": "m",
-        "referenceSeq": {"chromosome": coded(("", "1"))},
-        "variant": [{"start": 1, "end": 2}, {"start": 3, "end": 4}],
-    }
-    name = "chromosome-variant-coordinate"
-    assert find([sequence], "MolecularSequence", (name, "1$3$4")) == ["m"]
-    assert find([sequence], "MolecularSequence", (name, "1$1$4")) == []
-    assert find([sequence], "MolecularSequence", (name, "2$3$4")) == []
-
-
 def test_identifiers_of_a_type(find: Find) -> None:
     kind = coded(("t", "MR"))
     stored = [
@@ -398,54 +323,6 @@ def test_many_values_sort_by_the_lowest_or_the_highest(
     )
     keys = (SortKey(given_names, False), SortKey(given_names, True))
     assert sort_values(entries, version, keys) == ("a", "c")
-
-
-numbers = st.decimals(-20, 20, places=1)
-precise = st.integers(-20, 20).map(Decimal)
-
-
-def _number(prefix: Prefix, value: Decimal) -> NumberValue:
-    return NumberValue(prefix, value, value - Decimal("0.5"), value + Decimal("0.5"))
-
-
-@given(numbers, numbers, precise)
-def test_number_prefixes_are_consistent(a: Decimal, b: Decimal, value: Decimal) -> None:
-    for entry in (
-        NumberEntry("x", min(a, b), max(a, b)),
-        NumberEntry("x", a, a),
-        NumberEntry("x", LEAST, a),
-        NumberEntry("x", a, GREATEST),
-    ):
-        found = {p: entry_matches(entry, "", _number(p, value)) for p in Prefix}
-        assert found[Prefix.EQ] is not found[Prefix.NE]
-        assert found[Prefix.GE] or found[Prefix.LT]
-        assert found[Prefix.LE] or found[Prefix.GT]
-        assert not (found[Prefix.SA] and found[Prefix.EB])
-        assert found[Prefix.SA] <= found[Prefix.GT] <= found[Prefix.GE]
-        assert found[Prefix.EB] <= found[Prefix.LT] <= found[Prefix.LE]
-        if entry.low == entry.high:
-            assert found[Prefix.GT] is (entry.low > value)
-            assert found[Prefix.GE] is (entry.low >= value)
-            assert found[Prefix.LT] is (entry.low < value)
-
-
-ranges = st.tuples(st.integers(0, 20), st.integers(1, 5)).map(lambda t: DateRange(t[0], sum(t)))
-
-
-@given(ranges, ranges)
-def test_date_prefixes_are_consistent(stored: DateRange, asked: DateRange) -> None:
-    found = {p: entry_matches(DateEntry("x", stored), "", DateValue(p, asked)) for p in Prefix}
-    moments = set(range(*stored))
-    inside = moments <= set(range(*asked))
-    assert found[Prefix.EQ] is inside
-    assert found[Prefix.NE] is not inside
-    assert found[Prefix.GT] is any(m >= asked.end for m in moments)
-    assert found[Prefix.LT] is any(m < asked.start for m in moments)
-    assert found[Prefix.GE] is (found[Prefix.GT] or inside)
-    assert found[Prefix.LE] is (found[Prefix.LT] or inside)
-    assert found[Prefix.SA] is all(m >= asked.end for m in moments)
-    assert found[Prefix.EB] is all(m < asked.start for m in moments)
-    assert found[Prefix.AP] is any(asked.start <= m < asked.end for m in moments)
 
 
 def test_a_version_is_as_old_as_its_milliseconds(read: Any, index: Any) -> None:
