@@ -16,7 +16,7 @@ from fhir_server.core.identity import ResourceKey
 from fhir_server.core.monitoring.alert import AlertRecord, parse_alert
 from fhir_server.core.monitoring.assignment import Code, local_key
 from fhir_server.core.monitoring.limits import MonitoringRules, goal_rules, plan_rules
-from fhir_server.core.monitoring.measured import Measured, Number, in_unit, measured
+from fhir_server.core.monitoring.measured import Measured, Number, in_unit, measured, subject_of
 from fhir_server.core.monitoring.rule import Rule, RuleKind
 from fhir_server.core.monitoring.watch_book import UNWATCHED, WATCHED, Watch, WatchBook
 from fhir_server.core.resource_json import Resource
@@ -53,22 +53,22 @@ class Judge:
 
     def judge(self, tx: Transaction, changes: Sequence[Change]) -> int:
         """Put the alerts that `changes` call for; the sequence to confirm. Only in a decision."""
-        by_patient: dict[ResourceKey, list[tuple[Measured, bool]]] = {}
+        concerned: dict[ResourceKey, list[Change]] = {}
         for change in changes:
             if change.key.resource_type == "DetectedIssue":
                 if isinstance(change.resource, dict):
                     self._alerts.follow(tx, change.key, change.resource)
                 continue
-            for reading, is_new in _readings(change):
-                by_patient.setdefault(reading.patient, []).append((reading, is_new))
-        if not by_patient:
+            for patient in _patients(change):
+                concerned.setdefault(patient, []).append(change)
+        if not concerned:
             return 0
         book, sequence = self._followed.view(tx)
-        self._fill(book, tx, [patient for patient in by_patient if book.get(patient) is None])
-        for patient, readings in by_patient.items():
+        self._fill(book, tx, [patient for patient in concerned if book.get(patient) is None])
+        for patient, about in concerned.items():
             watch = book.get(patient)
             if watch is not None and watch.rules:
-                for rule, span in self._doubtful(watch, readings):
+                for rule, span in self._doubtful(watch, _readings(patient, about)):
                     self._alerts.rejudge(
                         tx, patient, rule, watch.alerts.get(rule.rule_id, ()), span
                     )
@@ -183,14 +183,26 @@ class Judge:
             return ()
 
 
-def _readings(change: Change) -> Iterator[tuple[Measured, bool]]:
-    """What the Observation said before (False) and says now, where that is new (True)."""
-    is_new = change.before is None or change.before.is_deletion
-    # A correction is looked into, whatever it said and says now.
-    before = None if change.before is None or is_new else change.before.resource()
-    for resource in (before, change.resource):
-        if resource is not None and (reading := measured(resource)) is not None:
-            yield reading, is_new
+def _patients(change: Change) -> Iterable[ResourceKey]:
+    """Whose measurement it was before and is now."""
+    now = None if change.resource is None else subject_of(change.resource)
+    if change.before is None or change.before.is_deletion:
+        return () if now is None else (now,)
+    return {key for key in (now, subject_of(change.before.resource())) if key is not None}
+
+
+def _readings(patient: ResourceKey, changes: Iterable[Change]) -> list[tuple[Measured, bool]]:
+    """What Observations said of `patient` before (False) and say now, where that is new (True)."""
+    found: list[tuple[Measured, bool]] = []
+    for change in changes:
+        is_new = change.before is None or change.before.is_deletion
+        # A correction is looked into, whatever it said and says now.
+        before = None if change.before is None or is_new else change.before.resource()
+        for resource in (before, change.resource):
+            reading = None if resource is None else measured(resource)
+            if reading is not None and reading.patient == patient:
+                found.append((reading, is_new))
+    return found
 
 
 def _judged_by(watch: Watch, reading: Measured) -> Iterator[tuple[Number, Rule]]:

@@ -75,6 +75,17 @@ def measured(observation: Resource | Filled) -> Measured | None:
     )
 
 
+def subject_of(observation: Resource | Filled) -> ResourceKey | None:
+    """The patient whom it may be about, if it is judged: known before what was measured is."""
+    if not isinstance(observation, Filled):
+        return local_key(observation.get("subject"), "Patient")
+    blueprint = _kept_blueprint(observation)
+    if not isinstance(blueprint, _Blueprint):
+        found = measured(observation.resource()) if blueprint else None
+        return None if found is None else found.patient
+    return _patient(observation.values[blueprint.subject])
+
+
 def in_unit(value: Decimal, unit: str, wanted: str) -> Decimal | None:
     """`value` in the unit `wanted`; None where the two units are not of one kind."""
     if unit == wanted:
@@ -107,21 +118,30 @@ def _numbers(elements: Iterable[Mapping[str, Any]]) -> Iterator[Number]:
 
 
 def _measured_of_form(filled: Filled) -> Measured | None:
-    form, values = filled
-    try:
-        blueprint = form.kept[_KEPT]
-    except KeyError:
-        blueprint = form.kept[_KEPT] = _blueprint(form, filled)
+    values = filled.values
+    blueprint = _kept_blueprint(filled)
     if not isinstance(blueprint, _Blueprint):
         return measured(filled.resource()) if blueprint else None
-    subject: Any = values[blueprint.subject]
-    resource_type, _, resource_id = subject.partition("/")
     numbers = tuple(
         Number(codes, values[gap], unit, comparator)  # type: ignore[arg-type]
         for codes, gap, unit, comparator in blueprint.numbers
     )
     moment: Any = values[blueprint.moment]
-    return Measured(ResourceKey(resource_type, resource_id), moment, blueprint.codes, numbers)
+    return Measured(_patient(values[blueprint.subject]), moment, blueprint.codes, numbers)
+
+
+def _patient(reference: Any) -> ResourceKey:
+    resource_type, _, resource_id = reference.partition("/")
+    return ResourceKey(resource_type, resource_id)
+
+
+def _kept_blueprint(filled: Filled) -> _Blueprint | bool:
+    form = filled.form
+    try:
+        blueprint: _Blueprint | bool = form.kept[_KEPT]
+    except KeyError:
+        blueprint = form.kept[_KEPT] = _blueprint(form, filled)
+    return blueprint
 
 
 def _blueprint(form: Form, filled: Filled) -> _Blueprint | bool:
