@@ -6,6 +6,7 @@ decides, some hundred times slower. https://hl7.org/fhir/R4/fhirpath.html
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from fhir_server.core.fhirpath.parse import parse
 from fhir_server.core.fhirpath.source import NAMES, Writer
 from fhir_server.core.validation.profile import Rule
 from fhir_server.core.validation.profile_run import Run, Where
+from fhir_server.errors import Severity
 
 _LONGEST = 20_000
 _LONGEST_TOLD = 300
@@ -33,42 +35,49 @@ def _has_value(items: list[Any]) -> list[bool]:
 # What FHIR adds to FHIRPath and the library does not have.
 _OPTIONS = {"userInvocationTable": {"hasValue": {"fn": _has_value, "arity": {0: []}}}}
 
-Check = Callable[[Any, Any, Where, Run], None]
-"""A value, what stands beside it as ``_name``, its place, and the run."""
-
 
 def compile_rule(
     rule: Rule, profile: str, types: ElementTypes, type_name: str, root_type: str
-) -> Check:
+) -> "Kept":
     """A check of one invariant on values of `type_name` within resources of `root_type`."""
-    fast = _compile_own(rule.expression, types, type_name, root_type)
-    text = rule.human[:_LONGEST_TOLD]
-    is_about_absence = "hasValue" in rule.expression or "extension" in rule.expression
-    is_error = rule.severity == "error"
+    own = _compile_own(rule.expression, types, type_name, root_type)
+    return Kept(rule, profile, type_name, root_type, own)
 
-    def check(value: Any, sibling: Any, where: Where, run: Run) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An invariant; `own` is what was compiled of it, None if it uses more than we compile."""
+
+    rule: Rule
+    profile: str
+    type_name: str
+    root_type: str
+    own: Callable[[Any, Any], Any] | None
+
+    def __call__(self, value: Any, sibling: Any, where: Where, run: Run) -> None:
+        rule = self.rule
+        is_about_absence = "hasValue" in rule.expression or "extension" in rule.expression
         if value is None and not is_about_absence:
             # Only extensions: what is said of the value comes to nothing. The library would
             # make a text of it.
             return
-        if fast is not None and not run.has_siblings:
+        if self.own is not None and not run.has_siblings:
             try:
-                if fast(value, run.root) is True:
+                if self.own(value, run.root) is True:
                     return
             except _FAULTS:
                 # A resource whose structure is broken as well; the library says what it can.
                 pass
         try:
-            is_kept = _interpret(rule.expression, type_name, value, sibling, run)
+            is_kept = _interpret(rule.expression, self.type_name, value, sibling, run)
         except Exception:
             told = "the rule cannot be evaluated here, so nobody knows whether it is kept"
-            run.add("informational", told, where, profile, rule.key, "information")
+            run.add("informational", told, where, self.profile, rule.key, "information")
             return
         if not is_kept:
-            severity = "error" if is_error else "warning"
-            run.add("invariant", text, where, profile, rule.key, severity)  # type: ignore[arg-type]
-
-    return check
+            severity: Severity = "error" if rule.severity == "error" else "warning"
+            text = rule.human[:_LONGEST_TOLD]
+            run.add("invariant", text, where, self.profile, rule.key, severity)
 
 
 def _compile_own(

@@ -13,8 +13,7 @@ from fhir_server.core.terminology.value_set import Codes
 from fhir_server.core.validation import profile_tree
 from fhir_server.core.validation.profile import RESOURCE_BASE, Node, Profile, ProfileFault, Rule
 from fhir_server.core.validation.profile_compile import Surroundings, compile_profile
-from fhir_server.core.validation.profile_invariant import Check
-from fhir_server.core.validation.profile_run import Run, Where
+from fhir_server.core.validation.profile_run import Check, Run, Where
 from fhir_server.core.validation.type_rules import TypeRules
 
 Invariants = Mapping[str, Iterable[Iterable[str]]]
