@@ -67,7 +67,7 @@ def measure(number: int = 500) -> list[Timing]:
             raise ValueError(f"the blood pressure is told to be wrong: {issues[0].diagnostics}")
 
     def claims(parsed: dict[str, Any]) -> tuple[Issue, ...]:
-        return check_claims(lambda _: definitions.profiles, parsed, "refuse")
+        return check_claims(lambda _: definitions.profiles, parsed, "refuse", is_sound=True)
 
     ways: dict[str, Callable[[], object]] = {
         "json.loads": lambda: json.loads(body),

@@ -237,7 +237,8 @@ def _points_to(reference: Any, wanted: Container[Any]) -> bool:
     text = reference.get("reference")
     pointing = reference_text.read(text) if isinstance(text, str) else None
     found = pointing.resource_type if pointing else None
-    return (found or reference.get("type") or _type_in_url(text)) in wanted
+    said = reference.get("type")
+    return (found or (said if isinstance(said, str) else None) or _type_in_url(text)) in wanted
 
 
 def _type_in_url(text: Any) -> str | None:

@@ -12,6 +12,8 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.terminology.value_set import Codes
 from fhir_server.core.validation import profile_tree
 from fhir_server.core.validation.profile import RESOURCE_BASE, Node, Profile, ProfileFault, Rule
+from fhir_server.core.validation.profile_accept import Accept, compile_accept
+from fhir_server.core.validation.profile_checks import DEEPEST
 from fhir_server.core.validation.profile_compile import Surroundings, compile_profile
 from fhir_server.core.validation.profile_run import Check, Run, Where
 from fhir_server.core.validation.type_rules import TypeRules
@@ -53,6 +55,7 @@ class Profiles:
         self._read: dict[str, Profile | None] = {}
         self._faults: dict[str, str] = {}
         self._compiled: dict[tuple[str, bool], Check] = {}
+        self._accepting: dict[str, Accept | None] = {}
 
     @property
     def urls(self) -> Iterable[str]:
@@ -128,6 +131,25 @@ class Profiles:
         check(value, None, where, run)
         run.depth -= 1
 
+    def accepts(self, url: str, value: Any, run: Run) -> bool:
+        """Whether `check` would surely find nothing at all in `value`, which keeps R4's rules.
+
+        False may mean no more than that it has to be asked; `run` is of no use then.
+        """
+        if url not in self._accepting:
+            self._accepting[url] = self._compile_accept(url)
+        accept = self._accepting[url]
+        if accept is None or run.depth >= DEEPEST:
+            return False
+        run.depth += 1
+        try:
+            return accept(value, run)
+        except (AttributeError, TypeError):
+            # A profile may ask for what no value of the type can be.
+            return False
+        finally:
+            run.depth -= 1
+
     def conforms(self, url: str, value: Any, run: Run) -> bool:
         """Whether `value` breaks nothing of the profile; True for one that is not known."""
         apart = run.apart()
@@ -197,6 +219,15 @@ class Profiles:
             self._read[url] = None
             return None
         return self._compiled.setdefault((url, is_thorough), check)
+
+    def _compile_accept(self, url: str) -> Accept | None:
+        check = self._compiled.get((url, False)) or self._compile(url, is_thorough=False)
+        profile, basic = self.find(url), self._basic_type(url)
+        if profile is not None and check is not None:
+            return compile_accept(check, profile.type_name, self._rules, self._types, self.accepts)
+        if profile is None and basic is not None:
+            return lambda value, run: bool(value.get("resourceType", basic) == basic)
+        return None
 
     def _basic_profile(self, type_name: str) -> Profile:
         """A type of R4 as a profile: those of its invariants that nothing else checks."""
