@@ -7,33 +7,19 @@ decides, some hundred times slower. https://hl7.org/fhir/R4/fhirpath.html
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
-
-import fhirpathpy
-from fhirpathpy.engine.nodes import ResourceNode
-from fhirpathpy.models import models
 
 from fhir_server.core.element_types import ElementTypes
 from fhir_server.core.fhirpath.expression import FhirPathError
+from fhir_server.core.fhirpath.interpret import NotEvaluated, evaluate
 from fhir_server.core.fhirpath.parse import parse
 from fhir_server.core.fhirpath.source import NAMES, Writer
 from fhir_server.core.validation.profile import Rule
 from fhir_server.core.validation.profile_run import Run, Where
 from fhir_server.errors import Severity
 
-_LONGEST = 20_000
 _LONGEST_TOLD = 300
 _FAULTS = (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError)
-
-
-def _has_value(items: list[Any]) -> list[bool]:
-    values = [item.data if isinstance(item, ResourceNode) else item for item in items]
-    return [len(values) == 1 and values[0] is not None and not isinstance(values[0], dict | list)]
-
-
-# What FHIR adds to FHIRPath and the library does not have.
-_OPTIONS = {"userInvocationTable": {"hasValue": {"fn": _has_value, "arity": {0: []}}}}
 
 
 def compile_rule(
@@ -68,13 +54,17 @@ class Kept:
             except _FAULTS:
                 # A resource whose structure is broken as well; the library says what it can.
                 pass
+        variables = {"resource": run.root, "rootResource": run.container}
         try:
-            is_kept = _interpret(rule.expression, self.type_name, value, sibling, run)
-        except Exception:
+            found = evaluate(rule.expression, self.type_name, value, sibling, variables)
+        except NotEvaluated as reason:
             told = "the rule cannot be evaluated here, so nobody knows whether it is kept"
-            run.add("informational", told, where, self.profile, rule.key, "information")
+            text = f"{told}: {reason}"
+            run.add("informational", text, where, self.profile, rule.key, "information")
             return
-        if not is_kept:
+        # Only false breaks it: R4 has rules that come to nothing where the element that they
+        # are about is not there (bdl-8).
+        if found == [False]:
             severity: Severity = "error" if rule.severity == "error" else "warning"
             text = rule.human[:_LONGEST_TOLD]
             run.add("invariant", text, where, self.profile, rule.key, severity)
@@ -93,21 +83,3 @@ def _compile_own(
         return None
     fast: Callable[[Any, Any], Any] = made
     return fast
-
-
-@lru_cache(maxsize=2_048)
-def _interpreted(expression: str) -> Callable[..., list[Any]]:
-    if len(expression) > _LONGEST:
-        raise ValueError("the expression is too long")
-    made: Callable[..., list[Any]] = fhirpathpy.compile(expression, models["r4"], _OPTIONS)
-    return made
-
-
-def _interpret(expression: str, type_name: str, value: Any, sibling: Any, run: Run) -> bool:
-    """Whether the rule is kept. Only false breaks it: R4 has rules that come to nothing where
-    the element that they are about is not there (bdl-8).
-    """
-    focus = ResourceNode.create_node(value, type_name, sibling)  # type: ignore[no-untyped-call]
-    context = {"resource": run.root, "rootResource": run.container}
-    found = _interpreted(expression)(focus, context)
-    return found != [False]
