@@ -55,7 +55,7 @@ class Profiles:
         self._read: dict[str, Profile | None] = {}
         self._faults: dict[str, str] = {}
         self._compiled: dict[tuple[str, bool], Check] = {}
-        self._accepting: dict[str, Accept | None] = {}
+        self._accepting: dict[str, Accept] = {}
 
     @property
     def urls(self) -> Iterable[str]:
@@ -136,10 +136,8 @@ class Profiles:
 
         False may mean no more than that it has to be asked; `run` is of no use then.
         """
-        if url not in self._accepting:
-            self._accepting[url] = self._compile_accept(url)
-        accept = self._accepting[url]
-        if accept is None or run.depth >= DEEPEST:
+        accept = self._accepting.get(url) or self._compile_accept(url)
+        if run.depth >= DEEPEST:
             return False
         run.depth += 1
         try:
@@ -207,6 +205,10 @@ class Profiles:
             basic = self._basic_type(url)
             if basic is None or not is_thorough:
                 return None
+            # Kept once, whatever version was asked for.
+            url = RESOURCE_BASE + basic
+            if (url, is_thorough) in self._compiled:
+                return self._compiled[url, is_thorough]
             profile = self._basic_profile(basic)
         around = Surroundings(
             self._rules, self._types, self.find, self._find_codes, self.conforms, self.run_profile
@@ -220,14 +222,15 @@ class Profiles:
             return None
         return self._compiled.setdefault((url, is_thorough), check)
 
-    def _compile_accept(self, url: str) -> Accept | None:
+    def _compile_accept(self, url: str) -> Accept:
         check = self._compiled.get((url, False)) or self._compile(url, is_thorough=False)
-        profile, basic = self.find(url), self._basic_type(url)
-        if profile is not None and check is not None:
-            return compile_accept(check, profile.type_name, self._rules, self._types, self.accepts)
-        if profile is None and basic is not None:
-            return lambda value, run: bool(value.get("resourceType", basic) == basic)
-        return None
+        profile = self.find(url)
+        if profile is None or check is None:
+            # Not kept: anybody may claim any number of what is not here.
+            basic = self._basic_type(url) if profile is None else None
+            return lambda value, run: basic is not None and _is_a(value, basic)
+        accept = compile_accept(check, profile.type_name, self._rules, self._types, self.accepts)
+        return self._accepting.setdefault(url, accept or (lambda value, run: False))
 
     def _basic_profile(self, type_name: str) -> Profile:
         """A type of R4 as a profile: those of its invariants that nothing else checks."""
@@ -243,3 +246,7 @@ class Profiles:
                 if key not in self._checked:
                     node.rules[key] = Rule(key, severity, human, expression)
         return Profile(RESOURCE_BASE + type_name, "", type_name, root)
+
+
+def _is_a(value: Any, type_name: str) -> bool:
+    return not isinstance(value, dict) or bool(value.get("resourceType", type_name) == type_name)

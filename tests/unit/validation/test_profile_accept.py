@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bench.validate import blood_pressure
 from fhir_server.core import resource_json
 from fhir_server.core.validation.profile_run import Run
-from fhir_server.core.validation.profiled import check_claims
+from fhir_server.core.validation.profiled import check_claims, check_thoroughly
 from fhir_server.definitions import load
 from tests.unit.validation.test_profile_faults import DATA, change
 
@@ -238,6 +238,18 @@ def test_what_a_profile_says_is_never_code(text):
     assert profiles.accepts(URL + "p", resource, Run(resource))
     resource["code"]["text"] = "other"
     assert not profiles.accepts(URL + "p", resource, Run(resource))
+
+
+def test_claims_to_what_is_not_here_leave_nothing_behind():
+    profiles = DEFINITIONS.profiles.having([])
+    assert profiles.accepts(BASE + "Observation|1", observation(), Run(observation()))
+    assert not profiles.accepts(BASE + "Patient|1", observation(), Run(observation()))
+    before = len(profiles._accepting), len(profiles._compiled)
+    for n in range(50):
+        for url in (f"urn:x:{n}", f"{BASE}Observation|{n}"):
+            profiles.accepts(url, observation(), Run(observation()))
+            check_thoroughly(profiles, observation(), [url], "warn")
+    assert (len(profiles._accepting), len(profiles._compiled)) == (before[0], before[1] + 1)
 
 
 def test_a_profile_that_asks_for_what_no_value_can_be_is_left_to_the_checks():
