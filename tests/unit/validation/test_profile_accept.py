@@ -190,6 +190,27 @@ SLICE_A = (
         ([{"path": "Observation", "constraint": rule("code.text.length() > 1")}], {}, False),
         ([{"path": "Observation", "constraint": rule("code.coding.exists()")}], {}, True),
         ([{"path": "Observation", "constraint": rule("code.matches('x')")}], {}, False),
+        ([{"path": "Observation", "constraint": rule("issued.empty()")}], {}, True),
+        (
+            [{"path": "Observation", "constraint": rule("issued.empty()")}],
+            {"_issued": ABSENT},
+            False,
+        ),
+        (
+            [{"path": "Observation", "constraint": rule("issued.exists()")}],
+            {"_issued": ABSENT},
+            True,
+        ),
+        (
+            [{"path": "Observation.issued", "fixedInstant": "2026-01-01T00:00:00Z"}],
+            {"_issued": ABSENT},
+            False,
+        ),
+        (
+            [{"path": "Observation.component.code.text", "patternString": "a"}],
+            {"component": [{"code": {"_text": ABSENT}, "valueInteger": 1}]},
+            False,
+        ),
         ([{"path": "Observation", "constraint": rule("note.empty() and code.exists()")}], {}, True),
         ([{"path": "Observation", "constraint": rule("note.exists() or false")}], {}, False),
         ([{"path": "Observation", "constraint": rule("note.exists() implies false")}], {}, True),
