@@ -30,8 +30,6 @@ Accept = Callable[[Any, Run], bool]
 Accepts = Callable[[str, Any, Run], bool]
 """Whether a value surely conforms to another profile."""
 
-_NOWHERE = "nowhere"
-
 
 def compile_accept(
     check: Check, type_name: str, rules: TypeRules, types: ElementTypes, accepts: Accepts
@@ -50,6 +48,7 @@ def compile_accept(
 class _Writer:
     def __init__(self, rules: TypeRules, types: ElementTypes, accepts: Accepts) -> None:
         self.source = Source()
+        self._nowhere = self.source.name((None, ""))
         self._rules = rules
         self._types = types
         self._accepts = accepts
@@ -78,10 +77,7 @@ class _Writer:
 
     def _call(self, check: Check, value: str, depth: int) -> None:
         name = self.source.name(check)
-        self.source.line(depth, f"{name}({value}, None, {self._nowhere()}, run)")
-
-    def _nowhere(self) -> str:
-        return self.source.name((None, _NOWHERE))
+        self.source.line(depth, f"{name}({value}, None, {self._nowhere}, run)")
 
     def _bound(self, check: Bound, value: str, depth: int) -> None:
         codes, source = check.codes, self.source
@@ -139,7 +135,7 @@ class _Writer:
         sliced = check.sliced
         if check.is_missed or (sliced is not None and not self._is_written(check, sliced)):
             name = self.source.name(check)
-            self.source.line(depth, f"{name}({holder}, {self._nowhere()}, run)")
+            self.source.line(depth, f"{name}({holder}, {self._nowhere}, run)")
             return
         unsure |= check.forbidden
         if check.most == 0:
