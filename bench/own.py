@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import fill, filled, process, raw_lookups, raw_mongo, raw_sqlite
+from bench import fill, filled, process, raw_lookups, raw_mongo, raw_sqlite, validate
 from bench.delivery import deliver
 from bench.filled import Kind, Store
 from bench.http_load import Address, UnexpectedAnswer, reason
@@ -44,7 +44,10 @@ class Plan:
 
 def measure_own(plan: Plan, tell: Tell) -> Iterator[Row | Skipped]:
     """The rows of the table, one after the other, as they come."""
-    for kind in plan.stores:
+    if plan.is_wanted(validate.NAME):
+        tell(validate.NAME)
+        yield from validate.measure_rows()
+    for kind in plan.stores if needs_stores(plan) else ():
         for size in plan.sizes:
             population = Population(size)
             folder = _fill(kind, population, plan, tell)
@@ -63,6 +66,11 @@ def measure_own(plan: Plan, tell: Tell) -> Iterator[Row | Skipped]:
                 yield from measured
             except (UnexpectedAnswer, OSError) as error:
                 yield Skipped(kind, name, reason(error))
+
+
+def needs_stores(plan: Plan) -> bool:
+    """Whether anything is wanted that is not measured in this process alone."""
+    return not plan.only or any(word not in validate.NAME for word in plan.only)
 
 
 def _fill(kind: Kind, population: Population, plan: Plan, tell: Tell) -> Path:

@@ -89,7 +89,7 @@ class ProfileChecks:
     def check(self, resource: Resource) -> tuple[Issue, ...]:
         """All faults, those of claimed profiles with them."""
         issues = self._validator.check(resource)
-        claims = check_claims(self._live.for_claims, resource, self._unknown)
+        claims = check_claims(self._live.for_claims, resource, self._unknown, is_sound=not issues)
         own = self._check_profile(resource) if resource.get("resourceType") == _PROFILE else ()
         return (*issues, *claims, *own) if claims or own else issues
 

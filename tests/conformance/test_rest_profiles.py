@@ -65,6 +65,24 @@ def test_a_claim_that_does_not_hold_is_refused_with_all_its_faults(client):
     assert all(source.startswith(BP + "#") for source in sources)
 
 
+@pytest.mark.timeout(60)
+def test_a_hostile_pattern_holds_no_write_up(client, url):
+    constraint = {
+        "key": "t-1",
+        "severity": "error",
+        "human": "no end",
+        "expression": "code.text.matches('^(a|a?)+$')",
+    }
+    hostile = {"id": "Observation", "path": "Observation", "constraint": [constraint]}
+    posted = client.post("StructureDefinition", profile(url, differential={"element": [hostile]}))
+    assert posted.status_code == 201
+    good = weighed(url, code={"text": "a" * 5_000})
+    assert client.post("Observation", good).status_code == 201
+    response = client.post("Observation", weighed(url, code={"text": "a" * 5_000 + "!"}))
+    assert response.status_code == 422
+    assert issues(response) == {("error", "invariant", "Observation")}
+
+
 def test_a_claim_to_an_unknown_profile_is_stored_and_told(client, url):
     response = client.post(
         "Observation", weighed(url), headers={"Prefer": "return=OperationOutcome"}

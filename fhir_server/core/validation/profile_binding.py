@@ -4,16 +4,15 @@ https://hl7.org/fhir/R4/terminologies.html#strength
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from fhir_server.core.terminology.value_set import Codes
 from fhir_server.core.validation.profile import Binding
-from fhir_server.core.validation.profile_run import Run, Where
+from fhir_server.core.validation.profile_run import Check, Run, Where
 
 FindCodes = Callable[[str], Codes | None]
 """The codes of a value set by its canonical URL; None if they cannot be told here."""
-
-Check = Callable[[Any, Any, Where, Run], None]
 
 _CODED = frozenset({"code", "Coding", "CodeableConcept", "Quantity", "string", "uri"})
 
@@ -24,23 +23,36 @@ def compile_binding(
     """A check of coded values of that type; None for a type that is not coded."""
     if type_name not in _CODED:
         return None
-    codes = find(binding.value_set)
     name = binding.value_set.partition("|")[0]
     is_required = binding.strength == "required"
-    rule = f"binding {name}"
+    codes = find(binding.value_set)
+    return Bound(type_name, codes, is_required, profile, f"binding {name}")
 
-    def check(value: Any, sibling: Any, where: Where, run: Run) -> None:
-        if codes is None:
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Values of `type_name` must or should be of `codes`; None where those cannot be told."""
+
+    type_name: str
+    codes: Codes | None
+    is_required: bool
+    profile: str
+    rule: str
+
+    def __call__(self, value: Any, sibling: Any, where: Where, run: Run) -> None:
+        if self.codes is None:
             told = "its codes are not known here, so nobody knows whether this is one of them"
-            run.add("informational", told, where, profile, rule, "information")
-        elif not _is_of(value, type_name, codes, is_text_enough=not is_required):
-            if is_required:
-                run.add("code-invalid", "must have a code of the value set", where, profile, rule)
+            run.add("informational", told, where, self.profile, self.rule, "information")
+        elif not self.is_of(value, self.codes):
+            if self.is_required:
+                told = "must have a code of the value set"
+                run.add("code-invalid", told, where, self.profile, self.rule)
             else:
                 told = "should have a code of the value set, if one of them fits"
-                run.add("code-invalid", told, where, profile, rule, "warning")
+                run.add("code-invalid", told, where, self.profile, self.rule, "warning")
 
-    return check
+    def is_of(self, value: Any, codes: Codes) -> bool:
+        return _is_of(value, self.type_name, codes, is_text_enough=not self.is_required)
 
 
 def has_code(value: Any, codes: Codes) -> bool:
@@ -69,6 +81,6 @@ def _is_of(value: Any, type_name: str, codes: Codes, *, is_text_enough: bool) ->
 
 def _is_coding(coding: dict[str, Any], codes: Codes) -> bool:
     system, code = coding.get("system"), coding.get("code")
-    if not isinstance(code, str):
+    if not isinstance(code, str) or not isinstance(system, str | None):
         return False
     return (system or "", code) in codes.single or system in codes.systems

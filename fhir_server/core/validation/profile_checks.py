@@ -1,36 +1,98 @@
 """What a profile demands of one value: fixed, pattern, limits, binding, rules, references."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fhir_server.core.validation import reference_text
 from fhir_server.core.validation.profile import ABSENT, RESOURCE_BASE, Node, Profile, TypeRef
 from fhir_server.core.validation.profile_binding import compile_binding
-from fhir_server.core.validation.profile_invariant import Check, compile_rule
-from fhir_server.core.validation.profile_run import Run, Where
+from fhir_server.core.validation.profile_invariant import compile_rule
+from fhir_server.core.validation.profile_run import Check, Run, Where
 from fhir_server.core.validation.profile_value import contains, equals, is_above, is_below
 from fhir_server.core.validation.type_rules import ElementRule
 
 if TYPE_CHECKING:
     from fhir_server.core.validation.profile_compile import Surroundings
 
-__all__ = ["Check", "ValueChecks", "all_of"]
-
 _SIMPLE_QUANTITY = RESOURCE_BASE + "SimpleQuantity"
-_DEEPEST = 20
+DEEPEST = 20
 
 
 def all_of(checks: Sequence[Check]) -> Check:
     """One check that makes them all."""
-    if len(checks) == 1:
-        return checks[0]
-    kept = tuple(checks)
+    return checks[0] if len(checks) == 1 else All(tuple(checks))
 
-    def check_all(value: Any, sibling: Any, where: Where, run: Run) -> None:
-        for check in kept:
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Several checks of one value."""
+
+    checks: tuple[Check, ...]
+
+    def __call__(self, value: Any, sibling: Any, where: Where, run: Run) -> None:
+        for check in self.checks:
             check(value, sibling, where, run)
 
-    return check_all
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """A fixed value, or all that a pattern says."""
+
+    expected: Any
+    is_whole: bool
+    profile: str
+    spot: str
+
+    def __call__(self, value: Any, sibling: Any, where: Where, run: Run) -> None:
+        same = equals if self.is_whole else contains
+        if not same(value, self.expected):
+            told = "be the fixed value" if self.is_whole else "have all that the pattern says"
+            rule = f"{self.spot} {'fixed' if self.is_whole else 'pattern'}"
+            run.add("value", f"must {told}", where, self.profile, rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Conforming:
+    """A value must conform to one of these profiles."""
+
+    urls: tuple[str, ...]
+    around: "Surroundings"
+    profile: str
+    spot: str
+
+    def __call__(self, value: Any, sibling: Any, where: Where, run: Run) -> None:
+        if value is None or run.depth >= DEEPEST:
+            return
+        if len(self.urls) == 1:
+            self.around.run_profile(self.urls[0], value, where, run)
+        elif not _any(self.around, self.urls, value, run):
+            text = "conforms to none of the profiles that it may"
+            run.add("value", text, where, self.profile, f"{self.spot} profile")
+
+
+@dataclass(frozen=True, slots=True)
+class Targeted:
+    """A Reference must point to one of these types, and what is contained to its profiles."""
+
+    targets: Mapping[str, Sequence[str]]
+    around: "Surroundings"
+    profile: str
+    spot: str
+
+    def __call__(self, value: Any, sibling: Any, where: Where, run: Run) -> None:
+        if not isinstance(value, dict):
+            return
+        name, target = _target(value, run)
+        place, rule = (where, ".reference"), f"{self.spot} targetProfile"
+        if name is not None and name not in self.targets:
+            text = f"must point to {' or '.join(sorted(self.targets))}"
+            run.add("value", text, place, self.profile, rule)
+            return
+        urls = self.targets.get(str(name), ()) if target is not None else ()
+        if urls and run.depth < DEEPEST and not _any(self.around, urls, target, run):
+            told = "points to what conforms to no profile that it may"
+            run.add("value", told, place, self.profile, rule)
 
 
 class ValueChecks:
@@ -44,9 +106,9 @@ class ValueChecks:
         self, node: Node, type_name: str, element: ElementRule | None, spot: str
     ) -> Iterator[Check]:
         if node.fixed is not ABSENT:
-            yield self._same(node.fixed, spot, is_whole=True)
+            yield Same(node.fixed, True, self._profile.url, spot)
         if node.pattern is not ABSENT:
-            yield self._same(node.pattern, spot, is_whole=False)
+            yield Same(node.pattern, False, self._profile.url, spot)
         if node.least is not None or node.greatest is not None or node.max_length is not None:
             yield self._limited(node, spot)
         binding = node.binding
@@ -67,22 +129,7 @@ class ValueChecks:
             yield from self._reference(own, element, spot)
         profiles = tuple(p for t in own for p in t.profiles if p != _SIMPLE_QUANTITY)
         if profiles:
-            yield self._conforming(profiles, spot)
-
-    def _same(self, expected: Any, spot: str, *, is_whole: bool) -> Check:
-        profile, same = self._profile.url, equals if is_whole else contains
-        rule = f"{spot} {'fixed' if is_whole else 'pattern'}"
-        text = "must be the fixed value" if is_whole else "must have all that the pattern says"
-
-        def check(value: Any, sibling: Any, where: Where, run: Run) -> None:
-            if not same(value, expected):
-                run.add("value", text, where, profile, rule)
-
-        def check_text(value: Any, sibling: Any, where: Where, run: Run) -> None:
-            if value != expected:
-                run.add("value", text, where, profile, rule)
-
-        return check_text if isinstance(expected, str) else check
+            yield Conforming(profiles, self._around, self._profile.url, spot)
 
     def _limited(self, node: Node, spot: str) -> Check:
         profile = self._profile.url
@@ -95,20 +142,6 @@ class ValueChecks:
             longest = node.max_length
             if longest is not None and isinstance(value, str) and len(value) > longest:
                 run.add("too-long", "is too long", where, profile, f"{spot} maxLength")
-
-        return check
-
-    def _conforming(self, urls: tuple[str, ...], spot: str) -> Check:
-        profile, around = self._profile.url, self._around
-
-        def check(value: Any, sibling: Any, where: Where, run: Run) -> None:
-            if value is None or run.depth >= _DEEPEST:
-                return
-            if len(urls) == 1:
-                around.run_profile(urls[0], value, where, run)
-            elif not _any(around, urls, value, run):
-                text = "conforms to none of the profiles that it may"
-                run.add("value", text, where, profile, f"{spot} profile")
 
         return check
 
@@ -131,7 +164,7 @@ class ValueChecks:
         is_plain = not any(targets.values())
         if element is not None and is_plain and targets.keys() == set(element.targets):
             return
-        yield self._targeted(targets, spot)
+        yield Targeted(targets, self._around, self._profile.url, spot)
 
     def _aggregated(self, is_contained: bool, spot: str) -> Check:
         profile = self._profile.url
@@ -141,25 +174,6 @@ class ValueChecks:
             text = value.get("reference") if isinstance(value, dict) else None
             if isinstance(text, str) and text.startswith("#") != is_contained:
                 run.add("value", told, (where, ".reference"), profile, f"{spot} aggregation")
-
-        return check
-
-    def _targeted(self, targets: dict[str, list[str]], spot: str) -> Check:
-        profile, around = self._profile.url, self._around
-        text = f"must point to {' or '.join(sorted(targets))}"
-
-        def check(value: Any, sibling: Any, where: Where, run: Run) -> None:
-            if not isinstance(value, dict):
-                return
-            name, target = _target(value, run)
-            place = (where, ".reference")
-            if name is not None and name not in targets:
-                run.add("value", text, place, profile, f"{spot} targetProfile")
-                return
-            urls = targets.get(str(name), []) if target is not None else []
-            if urls and run.depth < _DEEPEST and not _any(around, urls, target, run):
-                told = "points to what conforms to no profile that it may"
-                run.add("value", told, place, profile, f"{spot} targetProfile")
 
         return check
 

@@ -1,5 +1,6 @@
 """Run: one check of one resource against profiles, and the faults that it finds."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Union
 
 from fhir_server.core.resource_json import Resource
@@ -71,6 +72,10 @@ class Run:
             issue = Issue(fault.code, text, place, fault.severity, source)
             found.setdefault((place, fault.rule, fault.text), issue)
         return tuple(found.values())
+
+
+Check = Callable[[Any, Any, Where, Run], None]
+"""A value, what stands beside it as ``_name``, its place, and the run that gets the faults."""
 
 
 def written(where: Where) -> str:

@@ -4,6 +4,7 @@ https://hl7.org/fhir/R4/profiling.html#slicing
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fhir_server.core.terminology.value_set import Codes
@@ -22,6 +23,61 @@ Conforms = Callable[[str, Any, Run], bool]
 _EXTENSIONS = frozenset({"extension", "modifierExtension"})
 _BY_URL = Slicing((("value", "url"),))
 _BY_TYPE = Slicing((("type", "$this"),))
+
+
+@dataclass(frozen=True, slots=True)
+class IsValue:
+    """A test for a fixed value, or for one that has all that a pattern says."""
+
+    expected: Any
+    is_whole: bool
+
+    def __call__(self, value: Any) -> bool:
+        same = equals if self.is_whole else contains
+        return same(value, self.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class ByValue:
+    """Each of the tests is met by some value that the steps lead to."""
+
+    steps: tuple[Step, ...]
+    tests: tuple[Test, ...]
+
+    def __call__(self, item: Any, type_name: str, run: Run) -> bool:
+        values = profile_path.values(item, self.steps)
+        return all(any(map(test, values)) for test in self.tests)
+
+
+@dataclass(frozen=True, slots=True)
+class ByUrl:
+    """An extension with one of these URLs."""
+
+    urls: frozenset[str]
+
+    def __call__(self, item: Any, type_name: str, run: Run) -> bool:
+        url = item.get("url") if isinstance(item, dict) else None
+        return isinstance(url, str) and url in self.urls
+
+
+@dataclass(frozen=True, slots=True)
+class ByType:
+    """A value, or a resource, of one of these types."""
+
+    types: frozenset[str]
+
+    def __call__(self, item: Any, type_name: str, run: Run) -> bool:
+        return _type_of(item, type_name) in self.types
+
+
+@dataclass(frozen=True, slots=True)
+class ByAll:
+    """All of several discriminators."""
+
+    tests: tuple[Belongs, ...]
+
+    def __call__(self, item: Any, type_name: str, run: Run) -> bool:
+        return all(test(item, type_name, run) for test in self.tests)
 
 
 def slicing_of(node: Node, name: str) -> Slicing | None:
@@ -53,16 +109,7 @@ class Matchers:
         if not slicing.discriminators:
             raise ProfileFault("slicing: there is no discriminator")
         tests = [self._discriminated(kind, path, part) for kind, path in slicing.discriminators]
-        if len(tests) == 1:
-            return tests[0]
-        first, *others = tests
-
-        def belongs(item: Any, type_name: str, run: Run) -> bool:
-            return first(item, type_name, run) and all(
-                test(item, type_name, run) for test in others
-            )
-
-        return belongs
+        return tests[0] if len(tests) == 1 else ByAll(tuple(tests))
 
     def _discriminated(self, kind: str, path: str, part: Node) -> Belongs:
         steps = profile_path.parse(path)
@@ -80,22 +127,12 @@ class Matchers:
         if len(steps) == 1 and steps[0].name == "url":
             urls = [url for t in part.types or () for url in t.profiles]
             if urls and "url" not in part.children:
-                plain = {url.partition("|")[0] for url in urls}
-                return lambda item, _t, _r: isinstance(item, dict) and item.get("url") in plain
+                return ByUrl(frozenset(url.partition("|")[0] for url in urls))
         reached = profile_path.nodes(part, steps, self._find)
         tests = self._tests(reached)
         if not tests:
             raise ProfileFault("slicing: a slice has no value that tells it from others")
-
-        only = tests[0] if len(tests) == 1 else None
-
-        def belongs(item: Any, _type_name: str, _run: Run) -> bool:
-            values = profile_path.values(item, steps)
-            if only is not None and len(values) == 1:
-                return only(values[0])
-            return all(any(map(test, values)) for test in tests)
-
-        return belongs
+        return ByValue(tuple(steps), tuple(tests))
 
     def _tests(self, reached: Iterable[Node]) -> list[Test]:
         return [test for node in reached if (test := self._implied(node)) is not None]
@@ -104,13 +141,9 @@ class Matchers:
         """What a value must be to be the node's; None if the node says nothing of it."""
         tests: list[Test] = []
         if node.fixed is not ABSENT:
-            fixed = node.fixed
-            if isinstance(fixed, str):
-                tests.append(lambda value: bool(value == fixed))
-            else:
-                tests.append(lambda value: equals(value, fixed))
+            tests.append(IsValue(node.fixed, is_whole=True))
         if node.pattern is not ABSENT:
-            tests.append(lambda value: contains(value, node.pattern))
+            tests.append(IsValue(node.pattern, is_whole=False))
         if not tests and node.binding is not None and node.binding.strength == "required":
             codes = self._find_codes(node.binding.value_set)
             if codes is not None:
@@ -146,7 +179,7 @@ class Matchers:
         if not codes:
             raise ProfileFault("slicing: a slice names no type")
         if not steps:
-            return lambda item, type_name, _r: _type_of(item, type_name) in codes
+            return ByType(frozenset(codes))
         above, last = tuple(steps[:-1]), steps[-1].name
         names = {last, *(last + code[:1].upper() + code[1:] for code in codes)}
         return lambda item, _t, _r: any(
@@ -204,7 +237,8 @@ def _points_to(reference: Any, wanted: Container[Any]) -> bool:
     text = reference.get("reference")
     pointing = reference_text.read(text) if isinstance(text, str) else None
     found = pointing.resource_type if pointing else None
-    return (found or reference.get("type") or _type_in_url(text)) in wanted
+    said = reference.get("type")
+    return (found or (said if isinstance(said, str) else None) or _type_in_url(text)) in wanted
 
 
 def _type_in_url(text: Any) -> str | None:

@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from fhir_server.core.validation.profile import ABSENT, UNBOUNDED, Node, ProfileFault, Slicing
-from fhir_server.core.validation.profile_checks import Check
-from fhir_server.core.validation.profile_run import Run, Where
+from fhir_server.core.validation.profile_run import Check, Run, Where
 from fhir_server.core.validation.profile_slices import Belongs, slicing_of
 from fhir_server.core.validation.profile_value import equals
 from fhir_server.core.validation.type_rules import ElementRule
@@ -18,7 +17,9 @@ Item = tuple[Any, Any, str, Where]
 """A value, what stands beside it as ``_name``, its type, and its place."""
 
 
-class _Slice(NamedTuple):
+class Slice(NamedTuple):
+    """One slice, and what is checked of its items by their type."""
+
     name: str
     spot: str
     belongs: Belongs
@@ -32,11 +33,11 @@ class Sliced:
     """The slices of one element. An item belongs to the first slice that takes it."""
 
     def __init__(
-        self, slicing: Slicing, slices: Sequence[_Slice], untold: Sequence[str], profile: str
+        self, slicing: Slicing, slices: Sequence[Slice], untold: Sequence[str], profile: str
     ) -> None:
-        self._slicing = slicing
-        self._slices = tuple(slices)
-        self._untold = tuple(untold)
+        self.slicing = slicing
+        self.slices = tuple(slices)
+        self.untold = tuple(untold)
         self._profile = profile
 
     @classmethod
@@ -72,34 +73,34 @@ class Sliced:
                 compiler, part, element, type_names, name, at, slicing._replace(rules="open")
             )
             most = UNBOUNDED if part.maximum is None else part.maximum
-            slices.append(_Slice(slice_name, at, belongs, part.minimum or 0, most, checks, inner))
+            slices.append(Slice(slice_name, at, belongs, part.minimum or 0, most, checks, inner))
         if not slices and not untold and slicing.rules != "closed":
             return None
         return cls(slicing, slices, untold, compiler.profile_url)
 
     def check(self, items: Sequence[Item], where: Where, run: Run) -> None:
-        members: list[list[Item]] = [[] for _ in self._slices]
+        members: list[list[Item]] = [[] for _ in self.slices]
         last, has_other = -1, False
         for item in items:
             value, sibling, type_name, place = item
             found = self._find(value, type_name, run)
             if found < 0:
                 has_other = True
-                if self._slicing.rules == "closed" and not self._untold:
+                if self.slicing.rules == "closed" and not self.untold:
                     self._add(
                         "structure", "belongs to no slice, and no other is allowed", place, run
                     )
                 continue
-            if has_other and self._slicing.rules == "openAtEnd":
+            if has_other and self.slicing.rules == "openAtEnd":
                 self._add("structure", "what belongs to no slice must stand at the end", place, run)
-            if self._slicing.is_ordered and found < last:
+            if self.slicing.is_ordered and found < last:
                 self._add("structure", "stands before what its slice must follow", place, run)
             last = max(last, found)
             members[found].append(item)
-            check = self._slices[found].checks.get(type_name)
+            check = self.slices[found].checks.get(type_name)
             if check is not None:
                 check(value, sibling, place, run)
-        for one, own in zip(self._slices, members, strict=True):
+        for one, own in zip(self.slices, members, strict=True):
             count = len(own)
             if count < one.minimum:
                 text = f"at least {one.minimum} of the slice {one.name} needed, {count} there"
@@ -109,18 +110,18 @@ class Sliced:
                 run.add("structure", text, where, self._profile, f"{one.spot} max")
             if one.inner is not None:
                 one.inner.check(own, where, run)
-        for spot in self._untold:
+        for spot in self.untold:
             text = "nothing tells what belongs to a slice, so it is not checked"
             run.add("informational", text, where, self._profile, spot, "information")
 
     def _find(self, value: Any, type_name: str, run: Run) -> int:
-        for number, one in enumerate(self._slices):
+        for number, one in enumerate(self.slices):
             if one.belongs(value, type_name, run):
                 return number
         return -1
 
     def _add(self, code: str, text: str, where: Where, run: Run) -> None:
-        run.add(code, text, where, self._profile, f"slicing {self._slicing.rules}")
+        run.add(code, text, where, self._profile, f"slicing {self.slicing.rules}")
 
 
 def lighter(part: Node, whole: Node) -> Node:

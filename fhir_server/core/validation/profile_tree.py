@@ -114,8 +114,11 @@ class _Reader:
         path: str = element["path"]
         if isinstance(element.get("id"), str) and element["id"].startswith(path.partition(".")[0]):
             return str(element["id"])
-        above, dot, name = path.rpartition(".")
-        found = self._last.get(above, above) + dot + name
+        # A differential may leave out the elements in between.
+        above = path.rpartition(".")[0]
+        while above and above not in self._last:
+            above = above.rpartition(".")[0]
+        found = self._last.get(above, "") + path[len(above) :]
         slice_name = element.get("sliceName")
         if slice_name:
             found += f":{slice_name}"

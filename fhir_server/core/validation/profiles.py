@@ -12,9 +12,10 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.terminology.value_set import Codes
 from fhir_server.core.validation import profile_tree
 from fhir_server.core.validation.profile import RESOURCE_BASE, Node, Profile, ProfileFault, Rule
+from fhir_server.core.validation.profile_accept import Accept, compile_accept
+from fhir_server.core.validation.profile_checks import DEEPEST
 from fhir_server.core.validation.profile_compile import Surroundings, compile_profile
-from fhir_server.core.validation.profile_invariant import Check
-from fhir_server.core.validation.profile_run import Run, Where
+from fhir_server.core.validation.profile_run import Check, Run, Where
 from fhir_server.core.validation.type_rules import TypeRules
 
 Invariants = Mapping[str, Iterable[Iterable[str]]]
@@ -54,6 +55,7 @@ class Profiles:
         self._read: dict[str, Profile | None] = {}
         self._faults: dict[str, str] = {}
         self._compiled: dict[tuple[str, bool], Check] = {}
+        self._accepting: dict[str, Accept] = {}
 
     @property
     def urls(self) -> Iterable[str]:
@@ -129,6 +131,23 @@ class Profiles:
         check(value, None, where, run)
         run.depth -= 1
 
+    def accepts(self, url: str, value: Any, run: Run) -> bool:
+        """Whether `check` would surely find nothing at all in `value`, which keeps R4's rules.
+
+        False may mean no more than that it has to be asked; `run` is of no use then.
+        """
+        accept = self._accepting.get(url) or self._compile_accept(url)
+        if run.depth >= DEEPEST:
+            return False
+        run.depth += 1
+        try:
+            return accept(value, run)
+        except (AttributeError, TypeError):
+            # A profile may ask for what no value of the type can be.
+            return False
+        finally:
+            run.depth -= 1
+
     def conforms(self, url: str, value: Any, run: Run) -> bool:
         """Whether `value` breaks nothing of the profile; True for one that is not known."""
         apart = run.apart()
@@ -186,6 +205,10 @@ class Profiles:
             basic = self._basic_type(url)
             if basic is None or not is_thorough:
                 return None
+            # Kept once, whatever version was asked for.
+            url = RESOURCE_BASE + basic
+            if (url, is_thorough) in self._compiled:
+                return self._compiled[url, is_thorough]
             profile = self._basic_profile(basic)
         around = Surroundings(
             self._rules, self._types, self.find, self._find_codes, self.conforms, self.run_profile
@@ -198,6 +221,16 @@ class Profiles:
             self._read[url] = None
             return None
         return self._compiled.setdefault((url, is_thorough), check)
+
+    def _compile_accept(self, url: str) -> Accept:
+        check = self._compiled.get((url, False)) or self._compile(url, is_thorough=False)
+        profile = self.find(url)
+        if profile is None or check is None:
+            # Not kept: anybody may claim any number of what is not here.
+            basic = self._basic_type(url) if profile is None else None
+            return lambda value, run: basic is not None and _is_a(value, basic)
+        accept = compile_accept(check, profile.type_name, self._rules, self._types, self.accepts)
+        return self._accepting.setdefault(url, accept or (lambda value, run: False))
 
     def _basic_profile(self, type_name: str) -> Profile:
         """A type of R4 as a profile: those of its invariants that nothing else checks."""
@@ -213,3 +246,7 @@ class Profiles:
                 if key not in self._checked:
                     node.rules[key] = Rule(key, severity, human, expression)
         return Profile(RESOURCE_BASE + type_name, "", type_name, root)
+
+
+def _is_a(value: Any, type_name: str) -> bool:
+    return not isinstance(value, dict) or bool(value.get("resourceType", type_name) == type_name)

@@ -119,6 +119,19 @@ def test_an_invariant_is_kept_broken_or_said_to_be_unknown(shipped, expression, 
     assert told(profiles, resource) == expected
 
 
+@pytest.mark.timeout(20)
+def test_a_hostile_pattern_of_a_profile_holds_nobody_up(shipped):
+    constraint = rule("matches('(a+)+$')")
+    profiles = shipped.having(
+        [definition({"path": "Observation.code.text", "constraint": constraint})]
+    )
+    good, bad = (observation(code={"text": "a" * 10_000 + end}) for end in ("", "!"))
+    assert told(profiles, good) == []
+    assert told(profiles, bad) == [("error", "invariant", "Observation.code.text")]
+    longer = observation(code={"text": "a" * 30_000})
+    assert told(profiles, longer) == [("information", "informational", "Observation.code.text")]
+
+
 def test_an_invariant_of_severity_warning_is_a_warning(shipped):
     element = {"path": "Observation", "constraint": rule("method.exists()", "warning")}
     profiles = shipped.having([definition(element)])
