@@ -14,6 +14,7 @@ from fhir_server.core.validation import profile_tree
 from fhir_server.core.validation.profile import RESOURCE_BASE, Node, Profile, ProfileFault, Rule
 from fhir_server.core.validation.profile_compile import Surroundings, compile_profile
 from fhir_server.core.validation.profile_invariant import Check
+from fhir_server.core.validation.profile_numbers import limits_numbers
 from fhir_server.core.validation.profile_run import Run, Where
 from fhir_server.core.validation.type_rules import TypeRules
 
@@ -54,6 +55,7 @@ class Profiles:
         self._read: dict[str, Profile | None] = {}
         self._faults: dict[str, str] = {}
         self._compiled: dict[tuple[str, bool], Check] = {}
+        self._limiting: dict[str, bool] = {}
 
     @property
     def urls(self) -> Iterable[str]:
@@ -63,6 +65,13 @@ class Profiles:
     def rules(self) -> TypeRules:
         """What R4 demands of the types."""
         return self._rules
+
+    @property
+    def of_resources(self) -> tuple[tuple[str, str], ...]:
+        """The profiles of resource types, in order: type and canonical URL."""
+        types = self._rules.resource_types
+        found = {(r["type"], r["url"]) for r in self._resources.values() if r.get("type") in types}
+        return tuple(sorted(found))
 
     def having(
         self,
@@ -92,6 +101,14 @@ class Profiles:
     def find(self, url: str) -> Profile | None:
         """The profile of that canonical URL, in any version if it says none."""
         return self._find(url, 0)
+
+    def limits_numbers(self, url: str) -> bool:
+        """Whether the profile may refuse one measured number where it takes another."""
+        if url not in self._limiting:
+            profile = self.find(url)
+            is_limiting = profile is not None and limits_numbers(profile.root, self.find)
+            self._limiting[url] = is_limiting
+        return self._limiting[url]
 
     def read(self, resource: Resource) -> Profile:
         """Raises `ProfileFault` if the StructureDefinition cannot be used here."""
