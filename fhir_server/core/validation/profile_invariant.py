@@ -30,8 +30,15 @@ def _has_value(items: list[Any]) -> list[bool]:
     return [len(values) == 1 and values[0] is not None and not isinstance(values[0], dict | list)]
 
 
+def _no_trace(_label: str, _items: list[Any]) -> None:
+    """What is traced is a resource's: the library would print it."""
+
+
 # What FHIR adds to FHIRPath and the library does not have.
-_OPTIONS = {"userInvocationTable": {"hasValue": {"fn": _has_value, "arity": {0: []}}}}
+_OPTIONS = {
+    "userInvocationTable": {"hasValue": {"fn": _has_value, "arity": {0: []}}},
+    "traceFn": _no_trace,
+}
 
 Check = Callable[[Any, Any, Where, Run], None]
 """A value, what stands beside it as ``_name``, its place, and the run."""
