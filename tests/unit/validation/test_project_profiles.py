@@ -1,9 +1,12 @@
 """Our profiles: everything that the server makes keeps them, and they say what the README says."""
 
+import copy
 import json
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fhir_server.core.validation.profiled import check_claims, check_thoroughly, claimed
 from fhir_server.core.validation.profiles import Profiles
@@ -67,6 +70,19 @@ def test_every_value_set_that_a_profile_binds_to_has_codes_here(name):
 def test_no_profile_that_a_reading_claims_limits_a_measured_number():
     claims = {url for found in OUTPUTS.values() for url in claimed(found)}
     assert [url for url in claims if "patient" not in url and PROFILES.limits_numbers(url)] == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_reading_conforms_whatever_number_was_measured(data):
+    """So one reading of a shape speaks for all others."""
+    name = data.draw(st.sampled_from(sorted(n for n in OUTPUTS if "#" in n)))
+    reading = copy.deepcopy(OUTPUTS[name])
+    for holder in (reading, *reading.get("component", ())):
+        if "value" in holder.get("valueQuantity", {}):
+            number = data.draw(st.decimals(allow_nan=False, allow_infinity=False))
+            holder["valueQuantity"]["value"] = number
+    assert check_claims(lambda _: PROFILES, reading, "refuse") == ()
 
 
 def test_an_element_stands_where_its_type_has_it():
