@@ -37,6 +37,7 @@ check: $(READY) ## format, lint, types, architecture contracts, mapping files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/fhir-server mappings check
+	$(BIN)/python tools/describe_profiles.py --check
 
 format: $(READY) ## put the code in its form
 	$(BIN)/ruff format .

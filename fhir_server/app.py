@@ -54,9 +54,9 @@ from fhir_server.operations.judged_store import JudgedStore, Judging
 from fhir_server.operations.keep_views import keep_views
 from fhir_server.operations.missed_measurements import keep_sweeping
 from fhir_server.operations.place_again import PlacingAgain
-from fhir_server.operations.plan_templates import store_templates
 from fhir_server.operations.profile_checks import LiveProfiles, ProfileChecks
 from fhir_server.operations.raise_alerts import Alerts
+from fhir_server.operations.shipped_resources import store_shipped
 from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
 from fhir_server.outbox.records import StoreRecords
@@ -70,6 +70,7 @@ from fhir_server.outbox.subscription_topics import LiveReader
 from fhir_server.outbox.subscription_worker import PACE as SUBSCRIPTIONS_PACE
 from fhir_server.outbox.subscription_worker import Subscriptions
 from fhir_server.outbox.worker import Worker
+from fhir_server.profile_folders import read_project_profiles
 from fhir_server.rest import health, metrics, openapi, readings, routes, websocket
 from fhir_server.rest.application import Application
 from fhir_server.rest.draining import Draining
@@ -350,8 +351,9 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
 
         await adopt_definitions(store, adopt)
         if settings.plan_templates:
-            templates = read_plan_definitions(components.definitions.profile_folders)
-            await store_templates(components.context, templates)
+            folders = components.definitions.profile_folders
+            shipped = read_plan_definitions(folders), read_project_profiles(folders)
+            await store_shipped(components.context, *shipped)
         sweeping = (
             [asyncio.create_task(keep_sweeping(components.context))] if settings.monitoring else []
         )

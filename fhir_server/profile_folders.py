@@ -36,6 +36,21 @@ def read_definitions(profile_folders: Sequence[Path]) -> list[Resource]:
     return list(found.values())
 
 
+def read_project_profiles(profile_folders: Sequence[Path]) -> list[Resource]:
+    """The StructureDefinitions in `project/` of these folders; of one id the last counts.
+
+    Raises:
+        ValueError: a file is none, or has no id.
+    """
+    found: dict[str, Resource] = {}
+    for folder in profile_folders:
+        for resource in of_kinds(read_definitions([folder / "project"]), "StructureDefinition"):
+            if not resource.get("id"):
+                raise ValueError(f"{resource['url']} in {folder / 'project'} has no id")
+            found[resource["id"]] = resource
+    return list(found.values())
+
+
 def codes_of(terminology: Terminology) -> Callable[[str], Codes | None]:
     """What gives the codes of a value set, in the version that is here; None if nobody can tell."""
 

@@ -35,7 +35,8 @@ def capability_statement(
     conditional_delete: str = "not-supported",
     operations_of_types: Mapping[str, Sequence[tuple[str, str]]] | None = None,
     compartments: Iterable[str] = (),
-    topics: Iterable[str] = (),
+    topics: Sequence[str] = (),
+    profiles: Iterable[tuple[str, str]] = (),
     websocket_url: str = "",
 ) -> Resource:
     """The statement of one running server.
@@ -43,12 +44,13 @@ def capability_statement(
     `interactions` are those of every type ("read", "search-type"), `system_interactions`
     those of the whole ("transaction"); `operations` are names with the canonical URLs of
     their definitions, and so are those of each type. `compartments` are the types that have
-    one; `topics` are canonical URLs that can be
-    subscribed to and `websocket_url` is where. `now` is when the statement came to be true,
-    aware.
+    one; `topics` are canonical URLs that can be subscribed to and `websocket_url` is where.
+    `profiles` are those that are checked where a resource claims them: type and canonical
+    URL. `now` is when the statement came to be true, aware.
     """
     types = sorted(resource_types)
     referring = _referring(types, parameters)
+    supported = _supported(profiles, topics)
     shared: dict[str, Any] = {
         "interaction": [{"code": code} for code in interactions],
         "versioning": "versioned-update",
@@ -66,6 +68,7 @@ def capability_statement(
             {
                 "type": name,
                 "profile": _STRUCTURE + name,
+                **({"supportedProfile": supported[name]} if name in supported else {}),
                 **shared,
                 **_search(name, parameters, referring.get(name, ())),
                 **_operations((operations_of_types or {}).get(name, ())),
@@ -115,9 +118,19 @@ def _topics(topics: Iterable[str]) -> dict[str, Any]:
     """https://hl7.org/fhir/uv/subscriptions-backport/components.html"""
     url = f"{_BACKPORT}capabilitystatement-subscriptiontopic-canonical"
     found = [{"url": url, "valueCanonical": each} for each in sorted(topics)]
-    if not found:
-        return {}
-    return {"supportedProfile": [f"{_BACKPORT}backport-subscription"], "extension": found}
+    return {"extension": found} if found else {}
+
+
+def _supported(
+    profiles: Iterable[tuple[str, str]], topics: Sequence[str]
+) -> Mapping[str, list[str]]:
+    """The profiles of each type."""
+    found: dict[str, list[str]] = {}
+    if topics:
+        found["Subscription"] = [f"{_BACKPORT}backport-subscription"]
+    for name, url in profiles:
+        found.setdefault(name, []).append(url)
+    return found
 
 
 def _operations(operations: Sequence[tuple[str, str]]) -> dict[str, Any]:

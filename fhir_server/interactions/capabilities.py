@@ -44,6 +44,7 @@ def capabilities(ctx: Context) -> bytes:
         today,
         "single" if ctx.limits.deletions == 1 else "multiple",
         tuple(ctx.subscriptions.topics) if ctx.subscriptions else (),
+        ctx.thorough.supported_profiles if ctx.thorough else (),
     )
 
 
@@ -65,6 +66,7 @@ def _format(
     today: datetime,
     conditional_delete: str,
     topics: tuple[str, ...],
+    profiles: tuple[tuple[str, str], ...],
 ) -> bytes:
     return resource_json.format(
         capability_statement(
@@ -90,6 +92,7 @@ def _format(
             },
             compartments=compartments.types,
             topics=topics,
+            profiles=profiles,
             websocket_url=websocket_url(base_url) if base_url else "",
         )
     )

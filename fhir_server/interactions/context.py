@@ -39,6 +39,15 @@ class Validator(Protocol):
 class ThoroughValidator(Protocol):
     """Everything that can be said of a resource, for one who asks."""
 
+    @property
+    def supported_profiles(self) -> tuple[tuple[str, str], ...]:
+        """The profiles that are always here: resource type and canonical URL."""
+        ...
+
+    def speaks_for_its_shape(self, resource: Resource) -> bool:
+        """Whether what is told of a resource holds for others that only measured otherwise."""
+        ...
+
     def check_thoroughly(self, resource: Resource, profiles: Sequence[str]) -> tuple[Issue, ...]:
         """What breaks R4's rules, the profiles that it claims, and these; and what is missing.
 

@@ -254,13 +254,17 @@ class _Decision:
             detail = f"{issues[0].expression or 'Observation'}: {issues[0].diagnostics}"
             fault = Fault(QuarantineReason.INVALID_RESOURCE, detail)
             return _Unplaced(fault, About(reading.device, placement.patient))
-        if forms and shape:
+        if forms and shape and self._speaks_for_its_shape(resource):
             # What is like it need not be checked again: no rule of R4 is about what may
             # stand in its gaps but their formats.
             forms.add(shape, reading, placement, resource)
         identifier = resource["identifier"][0]
         name = identifier["system"], identifier["value"]
         return _Projected(name, placed, None, projected=resource)
+
+    def _speaks_for_its_shape(self, resource: Resource) -> bool:
+        thorough = self._ctx.thorough
+        return thorough is None or thorough.speaks_for_its_shape(resource)
 
     def _find_there(self, readings: Sequence[Reading]) -> None:
         """Look up the stored Observations of all readings under every name they may have."""

@@ -73,6 +73,11 @@ class LiveProfiles:
     def is_shipped(self, url: object) -> bool:
         return isinstance(url, str) and self._shipped.knows(url)
 
+    @property
+    def shipped(self) -> Profiles:
+        """Those that stay the same as long as the process runs."""
+        return self._shipped
+
 
 class ProfileChecks:
     """A validator that adds the profiles that resources claim to another's rules."""
@@ -92,6 +97,22 @@ class ProfileChecks:
         claims = check_claims(self._live.for_claims, resource, self._unknown, is_sound=not issues)
         own = self._check_profile(resource) if resource.get("resourceType") == _PROFILE else ()
         return (*issues, *claims, *own) if claims or own else issues
+
+    @property
+    def supported_profiles(self) -> tuple[tuple[str, str], ...]:
+        """The shipped profiles of resource types: type and canonical URL."""
+        return self._live.shipped.of_resources
+
+    def speaks_for_its_shape(self, resource: Resource) -> bool:
+        """Whether what is told of a resource holds for others that only measured otherwise.
+
+        Not if a profile that it claims limits numbers, nor if one is stored or unknown: what
+        that one demands may be another thing with the next commit.
+        """
+        shipped = self._live.shipped
+        return all(
+            shipped.knows(url) and not shipped.limits_numbers(url) for url in claimed(resource)
+        )
 
     def check_thoroughly(self, resource: Resource, profiles: Sequence[str]) -> tuple[Issue, ...]:
         """All that can be said, for `$validate`; a profile asked for and not known is an error."""

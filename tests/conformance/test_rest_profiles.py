@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/validation.html
 import pytest
 
 BP = "http://hl7.org/fhir/StructureDefinition/bp"
+OURS = "https://pmp.example/fhir/StructureDefinition/"
 
 
 def weighed(url, **more):
@@ -192,3 +193,69 @@ def test_validate_of_an_update_compares_the_id(client):
 def test_validate_tells_another_type_than_the_url(client):
     response = client.post("Patient/$validate", {"resourceType": "Basic", "code": {"text": "x"}})
     assert issues(response) == {("error", "invalid", "Resource.resourceType")}
+
+
+def test_every_profile_of_ours_that_is_claimed_to_be_supported_can_be_read(client):
+    (rest,) = client.get("metadata").json()["rest"]
+    supported = {
+        url: each["type"]
+        for each in rest["resource"]
+        for url in each.get("supportedProfile", ())
+        if url.startswith("https://pmp.example/fhir/")
+    }
+    assert len(supported) >= 16
+    for url, resource_type in supported.items():
+        (entry,) = client.get(f"StructureDefinition?url={url}").json()["entry"]
+        assert entry["resource"]["type"] == resource_type
+        assert entry["resource"]["id"] == url.rpartition("/")[2]
+
+
+def test_r4s_vital_signs_are_supported_too(client):
+    (rest,) = client.get("metadata").json()["rest"]
+    (observation,) = [each for each in rest["resource"] if each["type"] == "Observation"]
+    assert BP in observation["supportedProfile"]
+
+
+def test_what_a_device_sent_is_valid_by_its_profile_and_by_r4s(client, server, unique):
+    device = client.create(
+        {"resourceType": "Device", "identifier": [{"system": "urn:serial", "value": unique}]}
+    )
+    patient = client.create({"resourceType": "Patient"})
+    client.create(
+        {
+            "resourceType": "DeviceUseStatement",
+            "meta": {"profile": [OURS + "device-assignment"]},
+            "status": "active",
+            "subject": {"reference": f"Patient/{patient['id']}"},
+            "device": {"reference": f"Device/{device['id']}"},
+            "timingPeriod": {"start": "2024-01-01"},
+        }
+    )
+    payload = {
+        "type": "Blood Pressure",
+        "time": "2024-03-10T08:00:00Z",
+        "device": unique,
+        "values": {"systolic": 128, "diastolic": 79},
+    }
+    sent = client.post(f"{server.url}/readings/iot-hub", payload).json()
+    (reference,) = sent["results"][0]["resources"]
+    stored = client.get(reference).json()
+    assert stored["meta"]["profile"] == [BP, OURS + "home-blood-pressure"]
+    for url in (*stored["meta"]["profile"], OURS + "device-reading"):
+        response = client.get(f"{reference}/$validate?profile={url}")
+        assert {severity for severity, _, _ in issues(response)} <= {"information"}
+    refused = client.get(f"{reference}/$validate?profile={OURS}home-pulse")
+    assert "error" in {severity for severity, _, _ in issues(refused)}
+    found = client.get(f"Observation?_profile={OURS}home-blood-pressure&device={device['id']}")
+    assert [e["resource"]["id"] for e in found.json()["entry"]] == [stored["id"]]
+
+
+def test_a_stored_text_of_a_shipped_profile_does_not_count(client):
+    shipped = client.get("StructureDefinition/home-device").json()
+    loose = {**shipped, "differential": {"element": [{"id": "Device", "path": "Device"}]}}
+    try:
+        assert client.put("StructureDefinition/home-device", loose).status_code == 200
+        device = {"resourceType": "Device", "meta": {"profile": [OURS + "home-device"]}}
+        assert client.post("Device", device).status_code == 422
+    finally:
+        assert client.put("StructureDefinition/home-device", shipped).status_code == 200

@@ -109,7 +109,12 @@ def _single(items: Sequence[Any]) -> str:
     return items[0]
 
 
+def _no_trace(_label: str, _items: list[Any]) -> None:
+    """What is traced is a resource's: the library would print it."""
+
+
 _OPTIONS = {
+    "traceFn": _no_trace,
     "userInvocationTable": {
         "hasValue": {"fn": _has_value, "arity": {0: []}},
         "matches": {"fn": _matches, "arity": {1: ["String"]}, "nullable_input": True},
@@ -118,5 +123,5 @@ _OPTIONS = {
             "arity": {2: ["String", "String"]},
             "nullable_input": True,
         },
-    }
+    },
 }

@@ -97,11 +97,12 @@ class Status(msgspec.Struct, frozen=True):
 class Measurement(Quality, frozen=True, kw_only=True):
     """A kind of reading. With components and no units it is a panel, without a value.
 
-    `ascending` names components none of which is believed to be above the next.
+    `ascending` names components none of which is believed to be above the next. `profiles`
+    are all that its Observations claim.
     """
 
     category: str
-    profile: str = ""
+    profiles: tuple[str, ...] = ()
     status: Status | None = None
     components: dict[str, Quality] = {}
     ascending: tuple[str, ...] = ()
@@ -194,7 +195,7 @@ class Knowledge(msgspec.Struct, frozen=True):
         return tuple(o for o, quality in self.owners() if code in quality.mdc)
 
     def owners_of_profile(self, url: str) -> tuple[str, ...]:
-        return tuple(kind for kind, found in self.measurements.items() if found.profile == url)
+        return tuple(kind for kind, found in self.measurements.items() if url in found.profiles)
 
 
 def parse(texts: Iterable[str | bytes]) -> Knowledge:

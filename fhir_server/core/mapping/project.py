@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from fhir_server.core.mapping.claims import claims
 from fhir_server.core.mapping.clock import format_datetime
 from fhir_server.core.mapping.compile import ReadingSpec, stored_units
 from fhir_server.core.mapping.forms import Forms
@@ -165,9 +166,13 @@ class Template:
         reading = spec.reading
         self.kind: str = reading["kind"]
         measurement = knowledge.measurements.get(self.kind)
-        profiles = _profiles(reading, measurement)
-        self._meta: Concept = {"profile": profiles} if profiles else {}
-        self._auxiliary_meta: Concept = {**self._meta, "tag": [AUXILIARY_TAG]}
+        known = measurement.profiles if measurement else ()
+        stated = reading.get("profile", ())
+        self._meta: Concept = {"profile": claims(known, stated, is_auxiliary=False)}
+        self._auxiliary_meta: Concept = {
+            "profile": claims(known, stated, is_auxiliary=True),
+            "tag": [AUXILIARY_TAG],
+        }
         if is_auxiliary:
             self._meta = self._auxiliary_meta
         self._category = _categories(reading, measurement, is_personal)
@@ -198,9 +203,7 @@ class Template:
         values = reading.values
         main = None if self._is_panel else values[0]
         resource: Resource = {"resourceType": "Observation"}
-        meta = self._auxiliary_meta if placement.is_auxiliary else self._meta
-        if meta:
-            resource["meta"] = meta
+        resource["meta"] = self._auxiliary_meta if placement.is_auxiliary else self._meta
         resource["identifier"] = [
             {"system": IDENTIFIER_SYSTEM, "value": reading_key(reading, placement)}
         ]
@@ -314,11 +317,6 @@ def _period(reading: Reading) -> dict[str, str]:
     start = datetime.fromisoformat(reading.effective)
     length = timedelta(microseconds=int(reading.duration * 1_000_000))
     return {"start": reading.effective, "end": format_datetime(start + length)}
-
-
-def _profiles(reading: Mapping[str, Any], measurement: Measurement | None) -> list[str]:
-    known = [measurement.profile] if measurement and measurement.profile else []
-    return list(dict.fromkeys([*known, *reading.get("profile", ())]))
 
 
 def _categories(

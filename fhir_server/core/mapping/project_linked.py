@@ -6,6 +6,7 @@ https://build.fhir.org/ig/HL7/phd/ (bits enumeration, coincident time stamp)
 from datetime import datetime
 from typing import Any
 
+from fhir_server.core.mapping.claims import claims
 from fhir_server.core.mapping.compile import ReadingSpec
 from fhir_server.core.mapping.key import IDENTIFIER_SYSTEM, reading_key
 from fhir_server.core.mapping.knowledge import MDC, Knowledge
@@ -61,9 +62,13 @@ class StatusTemplate:
     def project(self, reading: Reading, placement: Placement, issued: datetime) -> Resource:
         """The Observation of the bits that are set; `issued` is aware."""
         patient = {"reference": str(placement.patient)}
-        resource: Resource = {"resourceType": "Observation"}
-        if self._is_auxiliary or placement.is_auxiliary:
-            resource["meta"] = {"tag": [AUXILIARY_TAG]}
+        is_auxiliary = self._is_auxiliary or placement.is_auxiliary
+        resource: Resource = {
+            "resourceType": "Observation",
+            "meta": {"profile": claims((), (), is_auxiliary=is_auxiliary)},
+        }
+        if is_auxiliary:
+            resource["meta"]["tag"] = [AUXILIARY_TAG]
         resource["identifier"] = _identifier(reading, placement)
         write_based_on(placement, resource)
         resource["status"] = "final"

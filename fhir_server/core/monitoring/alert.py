@@ -12,7 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 from fhir_server.core import date_range
 from fhir_server.core.identity import ResourceKey
+from fhir_server.core.monitoring import claimed
 from fhir_server.core.monitoring.assignment import concept_codes, local_key
+from fhir_server.core.monitoring.claimed import claiming
 from fhir_server.core.monitoring.episode import Episode
 from fhir_server.core.monitoring.rule import Rule
 from fhir_server.core.resource_json import Resource
@@ -82,6 +84,7 @@ def new_alert(rule: Rule, patient: ResourceKey, episode: Episode) -> Resource:
     return with_episode(
         {
             "resourceType": "DetectedIssue",
+            "meta": claiming(claimed.ALERT),
             "identifier": [{"system": ALERT_RULE_SYSTEM, "value": rule.rule_id}],
             "status": "preliminary",
             "code": {
@@ -133,6 +136,7 @@ def notice(
     priority = "urgent" if issue.get("severity") == "high" else "routine"
     return {
         "resourceType": "Communication",
+        "meta": claiming(claimed.ALERT_NOTICE),
         "identifier": [notice_identifier(alert, whom)],
         "status": "in-progress",
         "category": [{"coding": [{"system": NOTICES, "code": whom}]}],

@@ -24,7 +24,9 @@ from fhir_server.core.mapping.prescription import (
     Timing,
 )
 from fhir_server.core.mapping.reading import IdentifierToken
+from fhir_server.core.monitoring import claimed
 from fhir_server.core.monitoring.assignment import AUXILIARY
+from fhir_server.core.monitoring.claimed import claiming, claims_of_goal
 from fhir_server.core.resource_json import Resource
 
 ENROLMENT_SYSTEM = "https://pmp.example/fhir/NamingSystem/enrolment"
@@ -57,7 +59,11 @@ def content_of(care_plan: Resource) -> str | None:
 
 
 def patient(person: Person) -> Resource:
-    resource: Resource = {"resourceType": "Patient", "identifier": _identifiers(person.identifiers)}
+    resource: Resource = {
+        "resourceType": "Patient",
+        "meta": claiming(claimed.PATIENT),
+        "identifier": _identifiers(person.identifiers),
+    }
     if name := _name(person):
         resource["name"] = [name]
     if person.phone:
@@ -70,10 +76,10 @@ def patient(person: Person) -> Resource:
 
 
 def device(prescribed: PrescribedDevice) -> Resource:
-    resource: Resource = {"resourceType": "Device"}
+    resource: Resource = {"resourceType": "Device", "meta": claiming(claimed.DEVICE)}
     if prescribed.is_auxiliary:
         system, code = AUXILIARY
-        resource["meta"] = {"tag": [{"system": system, "code": code}]}
+        resource["meta"]["tag"] = [{"system": system, "code": code}]
     resource["identifier"] = _identifiers(prescribed.identifiers)
     resource["status"] = "active"
     if prescribed.manufacturer:
@@ -93,6 +99,7 @@ def device_use_statement(
     """The assignment of the device at `index` for as long as the order runs."""
     return {
         "resourceType": "DeviceUseStatement",
+        "meta": claiming(claimed.ASSIGNMENT),
         "identifier": [_own(enrolment_identifier(prescription, f"device.{index}"))],
         "status": "active",
         "subject": _reference(holder),
@@ -116,7 +123,7 @@ def goal(prescription: Prescription, index: int, subject: ResourceKey) -> Resour
     resource["startDate"] = prescription.start.partition("T")[0]
     if prescription.physician is not None:
         resource["expressedBy"] = _logical("Practitioner", prescription.physician)
-    return resource
+    return {**resource, **claims_of_goal(resource)}
 
 
 def care_plan(
@@ -125,6 +132,7 @@ def care_plan(
     """The plan; `goals` are in the order of the prescription's limits."""
     resource: Resource = {
         "resourceType": "CarePlan",
+        "meta": claiming(claimed.PLAN),
         "identifier": [
             _own(enrolment_identifier(prescription, "plan")),
             *_identifiers((prescription.identifier,)),

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, NamedTuple
 
 from fhir_server.core import date_range
+from fhir_server.core.monitoring import claimed
+from fhir_server.core.monitoring.claimed import claiming, claims_of_goal
 from fhir_server.core.monitoring.schedule import later
 from fhir_server.core.resource_json import Resource
 from fhir_server.errors import InvalidResource, Issue
@@ -128,6 +130,7 @@ class _Application:
         goal["target"] = [self._target(target) for target in stated.get("target", ())]
         if how.practitioner:
             goal["expressedBy"] = how.practitioner
+        goal |= claims_of_goal(goal)
         return {name: value for name, value in goal.items() if value != []}
 
     def _target(self, target: Mapping[str, Any]) -> Resource:
@@ -176,7 +179,7 @@ class _Application:
         self, plan_id: str, goals: Iterable[Resource], requests: Iterable[Resource]
     ) -> Resource:
         how, definition = self._how, self._definition
-        plan: Resource = {"resourceType": "CarePlan"}
+        plan: Resource = {"resourceType": "CarePlan", "meta": claiming(claimed.PLAN)}
         if plan_id:
             plan["id"] = plan_id
         else:

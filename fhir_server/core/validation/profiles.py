@@ -15,6 +15,7 @@ from fhir_server.core.validation.profile import RESOURCE_BASE, Node, Profile, Pr
 from fhir_server.core.validation.profile_accept import Accept, compile_accept
 from fhir_server.core.validation.profile_checks import DEEPEST
 from fhir_server.core.validation.profile_compile import Surroundings, compile_profile
+from fhir_server.core.validation.profile_numbers import limits_numbers
 from fhir_server.core.validation.profile_run import Check, Run, Where
 from fhir_server.core.validation.type_rules import TypeRules
 
@@ -56,6 +57,7 @@ class Profiles:
         self._faults: dict[str, str] = {}
         self._compiled: dict[tuple[str, bool], Check] = {}
         self._accepting: dict[str, Accept] = {}
+        self._limiting: dict[str, bool] = {}
 
     @property
     def urls(self) -> Iterable[str]:
@@ -65,6 +67,13 @@ class Profiles:
     def rules(self) -> TypeRules:
         """What R4 demands of the types."""
         return self._rules
+
+    @property
+    def of_resources(self) -> tuple[tuple[str, str], ...]:
+        """The profiles of resource types, in order: type and canonical URL."""
+        types = self._rules.resource_types
+        found = {(r["type"], r["url"]) for r in self._resources.values() if r.get("type") in types}
+        return tuple(sorted(found))
 
     def having(
         self,
@@ -94,6 +103,14 @@ class Profiles:
     def find(self, url: str) -> Profile | None:
         """The profile of that canonical URL, in any version if it says none."""
         return self._find(url, 0)
+
+    def limits_numbers(self, url: str) -> bool:
+        """Whether the profile may refuse one measured number where it takes another."""
+        if url not in self._limiting:
+            profile = self.find(url)
+            is_limiting = profile is not None and limits_numbers(profile.root, self.find)
+            self._limiting[url] = is_limiting
+        return self._limiting[url]
 
     def read(self, resource: Resource) -> Profile:
         """Raises `ProfileFault` if the StructureDefinition cannot be used here."""

@@ -24,6 +24,7 @@ from fhir_server.core.mapping.reading import (
 RECEIVED = datetime(2027, 1, 1, tzinfo=UTC)
 GATEWAY = Gateway(RECEIVED)
 AUXILIARY = {"system": "https://pmp.example/fhir/CodeSystem/device-standing", "code": "auxiliary"}
+OURS = "https://pmp.example/fhir/StructureDefinition/"
 FETAL_CODES = {"55283-6", "11948-7", "57068-9"}
 
 
@@ -83,7 +84,9 @@ def test_a_fetus_is_the_focus_and_never_has_the_mothers_code(
     fetal = [r for r in found if FETAL_CODES & set(codes(r))]
     rest = [r for r in found if not FETAL_CODES & set(codes(r))]
     assert [r["focus"][0]["display"] for r in fetal] == ["fetus 1", "fetus 1"]
-    assert all("8867-4" not in codes(r) and "meta" not in r for r in fetal)
+    assert all("8867-4" not in codes(r) for r in fetal)
+    claimed = [url for r in fetal for url in r["meta"]["profile"]]
+    assert claimed == [f"{OURS}ctg-trace", f"{OURS}fetal-heart-rate"]
     assert all(r["subject"] == {"reference": "Patient/p1"} for r in found)
     assert [codes(r)[0] for r in rest] == ["uterine-activity-trace", "8867-4"]
     assert all("focus" not in r for r in rest)

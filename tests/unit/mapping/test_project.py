@@ -51,7 +51,10 @@ def test_saturation_has_both_codes_its_profile_and_both_categories(
     (resource,) = observations(iot_hub, saturation, placement)
     codes = [coding["code"] for coding in resource["code"]["coding"]]
     assert codes == ["2708-6", "59408-5", "150456"]
-    assert resource["meta"]["profile"] == ["http://hl7.org/fhir/StructureDefinition/oxygensat"]
+    assert resource["meta"]["profile"] == [
+        "http://hl7.org/fhir/StructureDefinition/oxygensat",
+        "https://pmp.example/fhir/StructureDefinition/device-reading",
+    ]
     categories = [c["coding"][0]["code"] for c in resource["category"]]
     assert categories == ["vital-signs", "phd"]
 

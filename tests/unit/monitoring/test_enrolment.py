@@ -113,7 +113,7 @@ def test_the_assignment_lasts_as_long_as_the_order():
 
 def test_only_an_unregistered_device_is_tagged_auxiliary():
     cuff, bracelet = (enrolment.device(device) for device in ORDER.devices)
-    assert "meta" not in cuff
+    assert "tag" not in cuff["meta"]
     assert bracelet["meta"]["tag"][0]["code"] == "auxiliary"
 
 

@@ -285,3 +285,10 @@ def test_what_is_no_package_is_refused(tmp_path):
     (tmp_path / "our.tgz").write_bytes(package(StructureDefinition_p={"resourceType": "Patient"}))
     with pytest.raises(ValueError, match="url"):
         load(profiles=[tmp_path])
+
+
+def test_a_rule_that_traces_prints_nothing(shipped, capsys):
+    """Some of R4's trace; what a resource holds is nothing for a log."""
+    traced = definition({"id": "Observation", "path": "Observation"})
+    check_thoroughly(shipped, traced, (), "refuse")
+    assert capsys.readouterr().out == ""
