@@ -51,8 +51,7 @@ class Reader:
         self._commits: Together[None, list[Document]] = Together(
             self._answer_commits, most=1, at_once=_AT_ONCE
         )
-        # Through a router a pipeline over two collections is of one moment for more than it is
-        # worth, and every search must say whose record it wants.
+        # First pages rely on every version saying its owner, and were never tried through a router.
         self._is_sharded = connection.is_sharded
         self._is_owned = False
         self._plans = Plans()
