@@ -52,8 +52,15 @@ def measure_own(plan: Plan, tell: Tell) -> Iterator[Row | Skipped]:
             yield from _writes(kind, folder, population, plan, tell)
         smallest = Population(min(plan.sizes))
         folder = _fill(kind, smallest, plan, tell)
+        for size in sorted({min(plan.sizes), max(plan.sizes)}):
+            population = Population(size)
+            try:
+                yield from _against_raw(
+                    kind, _fill(kind, population, plan, tell), population, plan, tell
+                )
+            except (UnexpectedAnswer, OSError) as error:
+                yield Skipped(kind, "raw inserts", reason(error))
         for name, measured in (
-            ("raw inserts", _against_raw(kind, folder, smallest, plan, tell)),
             ("judging", _judging(kind, folder, smallest, plan, tell)),
             ("delivery", _delivery(kind, folder, smallest, plan, tell)),
             ("second process", _processes(kind, folder, smallest, plan, tell)),
@@ -142,6 +149,7 @@ def _against_raw(
             after = _newest(store)
             row, _ = measure(INGEST, target, 8, 3_600, plan.ingested // BATCH)
         raw = _insert_again(store, after)
+        beside = raw_mongo.insert_beside(store.url, after) if kind == "mongo" else None
     yield replace(row, load=name).against(
         Comparison(
             f"raw inserts, {raw.per_second:,.0f}/s of {raw.rows / raw.versions:.1f} rows",
@@ -149,7 +157,14 @@ def _against_raw(
             RAW_AIM[kind],
         ),
         *([Comparison("5,000 a second", row.per_second / 5_000, 1.0)] if kind == "sqlite" else []),
+        *([_against_as_deep(row, beside)] if beside else []),
     )
+
+
+def _against_as_deep(row: Row, raw: Raw) -> Comparison:
+    """Beside the same documents inserted into the collection they are in."""
+    against = f"raw inserts into as large a collection, {raw.per_second:,.0f}/s"
+    return Comparison(against, row.per_second / raw.per_second)
 
 
 def _judging(

@@ -1,9 +1,15 @@
-"""The raw rate of MongoDB: the very documents a run stored, inserted again by a bare loop."""
+"""The raw rate of MongoDB: the very documents a run stored, inserted again by a bare loop.
+
+Once into a new collection, whose indexes are as small as they can be, and once into the one
+they are in, whose indexes are as deep as the store's own.
+"""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from pymongo import IndexModel, MongoClient, WriteConcern
+from pymongo.synchronous.collection import Collection
 
 from bench.raw_sqlite import BATCH, Raw
 
@@ -34,12 +40,28 @@ def insert_again(url: str, after: int) -> Raw:
         indexes = [dict(index) for index in stored.list_indexes() if index["name"] != "_id_"]
         if indexes:
             target.create_indexes([_model(index) for index in indexes])
-        started = time.perf_counter()
-        for first in range(0, len(documents), BATCH):
-            target.insert_many(documents[first : first + BATCH])
-        seconds = time.perf_counter() - started
+        made = _insert(target, documents)
         client.drop_database("raw")
-    return Raw(len(documents), len(documents), seconds)
+    return made
+
+
+def insert_beside(url: str, after: int) -> Raw:
+    """Insert the documents behind `after` once more beside themselves; the store is spoiled."""
+    with MongoClient[Document](url) as client:
+        stored = client.get_default_database().get_collection(_COLLECTION, write_concern=_DURABLE)
+        documents = list(stored.find({"_id": {"$gt": after}}, sort=[("_id", 1)]))
+        newest = documents[-1]["_id"]
+        for number, document in enumerate(documents, 1):
+            document["_id"] = newest + number
+            document["k"] += "-again"
+        return _insert(stored, documents)
+
+
+def _insert(target: Collection[Document], documents: Sequence[Document]) -> Raw:
+    started = time.perf_counter()
+    for first in range(0, len(documents), BATCH):
+        target.insert_many(documents[first : first + BATCH])
+    return Raw(len(documents), len(documents), time.perf_counter() - started)
 
 
 def _model(index: Document) -> IndexModel:
