@@ -11,6 +11,7 @@ from typing import Any
 from pymongo import IndexModel, MongoClient, WriteConcern
 from pymongo.synchronous.collection import Collection
 
+from bench.process import Process
 from bench.raw_sqlite import BATCH, Raw
 
 Document = dict[str, Any]
@@ -26,7 +27,7 @@ def newest(url: str) -> int:
         return int(last["_id"]) if last else 0
 
 
-def insert_again(url: str, after: int) -> Raw:
+def insert_again(url: str, after: int, database: Process) -> Raw:
     """Insert the documents behind `after` into a new collection, 500 at once.
 
     It has the same indexes, compression and durability. They are read before the clock runs.
@@ -40,12 +41,12 @@ def insert_again(url: str, after: int) -> Raw:
         indexes = [dict(index) for index in stored.list_indexes() if index["name"] != "_id_"]
         if indexes:
             target.create_indexes([_model(index) for index in indexes])
-        made = _insert(target, documents)
+        made = _insert(target, documents, database)
         client.drop_database("raw")
     return made
 
 
-def insert_beside(url: str, after: int) -> Raw:
+def insert_beside(url: str, after: int, database: Process) -> Raw:
     """Insert the documents behind `after` once more beside themselves; the store is spoiled."""
     with MongoClient[Document](url) as client:
         stored = client.get_default_database().get_collection(_COLLECTION, write_concern=_DURABLE)
@@ -54,14 +55,17 @@ def insert_beside(url: str, after: int) -> Raw:
         for number, document in enumerate(documents, 1):
             document["_id"] = newest + number
             document["k"] += "-again"
-        return _insert(stored, documents)
+        return _insert(stored, documents, database)
 
 
-def _insert(target: Collection[Document], documents: Sequence[Document]) -> Raw:
+def _insert(target: Collection[Document], documents: Sequence[Document], database: Process) -> Raw:
+    cpu = time.process_time() + database.cpu_seconds()
     started = time.perf_counter()
     for first in range(0, len(documents), BATCH):
         target.insert_many(documents[first : first + BATCH])
-    return Raw(len(documents), len(documents), time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    cpu = time.process_time() + database.cpu_seconds() - cpu
+    return Raw(len(documents), len(documents), seconds, cpu)
 
 
 def _model(index: Document) -> IndexModel:
