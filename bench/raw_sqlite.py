@@ -9,11 +9,15 @@ BATCH = 500
 
 
 class Raw(NamedTuple):
-    """Versions stored, their rows in all, and the seconds that a bare loop took."""
+    """Versions stored, their rows in all, and the seconds that a bare loop took.
+
+    `cpu` is the processor time of the loop and its database, where that is told.
+    """
 
     versions: int
     rows: int
     seconds: float
+    cpu: float | None = None
 
     @property
     def per_second(self) -> float:

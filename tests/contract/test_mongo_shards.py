@@ -12,19 +12,24 @@ OWNER = "p"
 
 
 class Commands(monitoring.CommandListener):
-    """What was asked of the versions: the filter of each query."""
+    """What was asked of the versions: the filter of each query, and of each branch of one."""
 
     def __init__(self):
         self.filters = []
 
     def started(self, event):
         command = event.command
-        if command.get(event.command_name) != "versions":
-            return
-        if event.command_name == "find":
+        is_of_versions = command.get(event.command_name) == "versions"
+        if event.command_name == "find" and is_of_versions:
             self.filters.append(command["filter"])
         elif event.command_name == "aggregate":
-            self.filters.append(command["pipeline"][0]["$match"])
+            branches = [
+                stage["$unionWith"] for stage in command["pipeline"] if "$unionWith" in stage
+            ]
+            pipelines = [each["pipeline"] for each in branches if each["coll"] == "versions"]
+            if is_of_versions:
+                pipelines.append(command["pipeline"])
+            self.filters += [pipeline[0]["$match"] for pipeline in pipelines]
 
     def succeeded(self, event):
         pass
@@ -100,6 +105,7 @@ TARGETED = [
     ("Observation?patient=Patient/a&code=urn:c|x&_sort=-date&_count=2", ["a2", "a1"]),
     ("Observation?subject=Patient/a&code=urn:c|x&date=ge2024-04-01", ["a2"]),
     ("Observation?subject=Patient/b", ["b1"]),
+    ("Observation?patient=a&code=urn:c|x&date=ge2024-04-01&_sort=-date", ["a2"]),
     ("Observation?patient=a,b&_sort=date&_total=accurate", ["a1", "b1", "a2"]),
     ("Observation?patient=a&_sort=_id", ["a1", "a2"]),
     ("Observation?patient=a&_count=0&_total=accurate", []),

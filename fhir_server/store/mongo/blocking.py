@@ -2,6 +2,7 @@
 
 from typing import Any, TypeVar
 
+from pymongo.read_concern import ReadConcern
 from pymongo.synchronous.client_session import ClientSession
 from pymongo.synchronous.database import Database
 
@@ -10,8 +11,13 @@ from fhir_server.store.mongo.steps import Aggregate, Document, Find, Step, Steps
 
 R = TypeVar("R")
 
+ONE_MOMENT = ReadConcern("snapshot")
+
 LONGEST_READ = 5_000
 """What one step may take, in milliseconds."""
+
+# More than any pipeline here is to give: what does not fit into a message comes in several.
+_ONE_BATCH = 10_000
 
 
 def run(
@@ -41,6 +47,8 @@ def answer(
     collection = database[step.collection]
     if isinstance(step, Find):
         return list(collection.find(**find_arguments(step, indexes), session=session))
+    if step.is_of_one_moment and session is None:
+        collection = collection.with_options(read_concern=ONE_MOMENT)
     return list(
         collection.aggregate(
             list(step.pipeline), **aggregate_arguments(step, indexes), session=session
@@ -64,7 +72,11 @@ def find_arguments(step: Find, indexes: Indexes) -> dict[str, Any]:
 
 
 def aggregate_arguments(step: Aggregate, indexes: Indexes) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"maxTimeMS": LONGEST_READ, "allowDiskUse": False}
+    arguments: dict[str, Any] = {
+        "maxTimeMS": LONGEST_READ,
+        "allowDiskUse": False,
+        "batchSize": _ONE_BATCH,
+    }
     if step.hint and (hint := indexes.hint(step.collection, step.hint)):
         arguments["hint"] = hint
     return arguments

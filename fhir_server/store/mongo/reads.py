@@ -19,10 +19,15 @@ from fhir_server.store.mongo.rows import (
 from fhir_server.store.mongo.steps import Aggregate, Document, Filter, Find, Steps
 from fhir_server.store.protocol import HistoryQuery, Page
 
+COMMITS = Find({"_id": "commits"}, limit=1, collection="state")
+_NEWEST = {name: {"$first": f"${name}"} for name in VERSION_FIELDS if name not in ("_id", "k")} | {
+    "sequence": {"$first": "$_id"}
+}
+
 
 def commits() -> Steps[Document]:
     """The newest sequence, when it was, and how far the index was purged."""
-    found = yield Find({"_id": "commits"}, limit=1, collection="state")
+    found = yield COMMITS
     return {name: to_plain(value) for name, value in found[0].items()}
 
 
@@ -38,20 +43,52 @@ def read(key: ResourceKey) -> Steps[Version | None]:
 
 
 def read_many(wanted: Sequence[ResourceKey]) -> Steps[tuple[Version, ...]]:
-    by_type: dict[str, list[str]] = {}
-    for key in dict.fromkeys(wanted):
-        by_type.setdefault(key.resource_type, []).append(key.resource_id)
-    current: dict[ResourceKey, Version] = {}
-    for resource_type, ids in by_type.items():
-        found = yield Find(
-            {"y": resource_type, "k": {"$in": ids}, "s": CURRENT, "i": {"$ne": "d"}},
-            VERSION_FIELDS,
-            hint="resource",
-        )
-        for document in found:
+    distinct = tuple(dict.fromkeys(wanted))
+    found = yield from current(distinct)
+    return tuple(v for key in distinct if (v := found.get(key)) and not v.is_deletion)
+
+
+def current(wanted: Sequence[ResourceKey]) -> Steps[dict[ResourceKey, Version]]:
+    """The newest version of each that ever was, a deletion too: one look-up a resource.
+
+    However many versions it has: the group takes one of each and goes on to the next.
+    """
+    found: dict[ResourceKey, Version] = {}
+    for resource_type, ids in _by_type(wanted).items():
+        pipeline: list[Document] = [
+            {"$match": {"y": resource_type, "k": {"$in": ids}}},
+            {"$sort": {"y": 1, "k": 1, "v": -1}},
+            {"$group": {"_id": "$k", **_NEWEST}},
+        ]
+        for document in (yield Aggregate(pipeline, "resource")):
+            document["k"], document["_id"] = document["_id"], document["sequence"]
             version = to_version(document)
-            current[version.key] = version
-    return tuple(current[key] for key in dict.fromkeys(wanted) if key in current)
+            found[version.key] = version
+    return found
+
+
+def versions(
+    wanted: Sequence[tuple[ResourceKey, int]],
+) -> Steps[dict[tuple[ResourceKey, int], Version]]:
+    """Of these resources these versions."""
+    found: dict[tuple[ResourceKey, int], Version] = {}
+    numbers: dict[int, list[ResourceKey]] = {}
+    for key, version_id in wanted:
+        numbers.setdefault(version_id, []).append(key)
+    for version_id, asked in numbers.items():
+        for resource_type, ids in _by_type(asked).items():
+            filter_: Filter = {"y": resource_type, "k": {"$in": ids}, "v": version_id}
+            for document in (yield Find(filter_, VERSION_FIELDS, hint="resource")):
+                version = to_version(document)
+                found[version.key, version_id] = version
+    return found
+
+
+def _by_type(wanted: Sequence[ResourceKey]) -> dict[str, list[str]]:
+    by_type: dict[str, list[str]] = {}
+    for resource_type, resource_id in wanted:
+        by_type.setdefault(resource_type, []).append(resource_id)
+    return by_type
 
 
 def vread(key: ResourceKey, version_id: int) -> Steps[Version | None]:

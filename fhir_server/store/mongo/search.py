@@ -4,6 +4,7 @@ A search without an order of its own goes by the commit sequence, ascending; wit
 the sequence breaks ties in the direction of the last sort key.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from fhir_server.core.search.parameter import SearchType, Source
@@ -45,15 +46,17 @@ def search(query: Query, known: Document | None = None) -> Steps[Page]:
         if filter_ is None:
             filter_ = yield from _filter(query, scope, planned)
         total = yield from _count(filter_)
-    page = found[: query.count]
+    return to_page(query, found, as_of, total)
+
+
+def to_page(query: Query, found: Sequence[Document], as_of: int, total: int | None = None) -> Page:
+    """The page of what was found: in the direction that was asked, with one more if there is."""
+    page = list(found[: query.count])
     if query.before is not None:
         page.reverse()
+    names = [f"sort{number}" for number in range(len(query.sort))]
     cursors = tuple(
-        Cursor(
-            tuple(to_plain(each.get(f"sort{i}")) for i in range(len(query.sort))),
-            int(each["_id"]),
-        )
-        for each in page
+        Cursor(tuple(to_plain(each.get(name)) for name in names), int(each["_id"])) for each in page
     )
     ends = page_ends.find(query, cursors, is_more=len(found) > len(page))
     return Page(tuple(map(to_version, page)), as_of, ends.next, total, ends.previous, cursors)

@@ -28,11 +28,15 @@ class Find(NamedTuple):
 
 
 class Aggregate(NamedTuple):
-    """Documents of a pipeline over one collection."""
+    """Documents of a pipeline over one collection.
+
+    All of it sees one moment where `is_of_one_moment`; else a long one may see several.
+    """
 
     pipeline: Sequence[Mapping[str, Any]]
     hint: str | None = None
     collection: str = "versions"
+    is_of_one_moment: bool = False
 
 
 Step = Find | Aggregate

@@ -6,10 +6,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar, cast
 
-from pymongo import AsyncMongoClient, ReadPreference
-from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, PyMongoError
-from pymongo.read_concern import ReadConcern
 
 from fhir_server.core import archive
 from fhir_server.core.form import Filled
@@ -22,18 +19,17 @@ from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import StoreUnavailable
 from fhir_server.store.checking import Checked, Report
-from fhir_server.store.mongo import blocking, definitions, documents, reads, restore
+from fhir_server.store.mongo import definitions, documents, reads, restore
 from fhir_server.store.mongo.check import Check, check, check_bodies
 from fhir_server.store.mongo.committer import Committer, GroupLimits
 from fhir_server.store.mongo.definitions import Definitions
 from fhir_server.store.mongo.explain import explain
 from fhir_server.store.mongo.failures import translated
-from fhir_server.store.mongo.indexes import Indexes
 from fhir_server.store.mongo.outbox import MongoOutbox
 from fhir_server.store.mongo.purge import purge
+from fhir_server.store.mongo.reader import Reader
 from fhir_server.store.mongo.reindex import reindex
-from fhir_server.store.mongo.search import search
-from fhir_server.store.mongo.steps import DURABLE, Document, Find, Step, Steps
+from fhir_server.store.mongo.steps import DURABLE, Steps
 from fhir_server.store.mongo.transactor import Transactor
 from fhir_server.store.protocol import CommittedGroup, Decision, Extend, Extent, HistoryQuery, Page
 
@@ -61,7 +57,7 @@ class MongoStore:
         self.outbox = MongoOutbox(
             connection, self._transactor, now, self._committer.commit_blocking
         )
-        self._client: AsyncMongoClient[Document] | None = None
+        self._reads: Reader | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
 
@@ -69,19 +65,22 @@ class MongoStore:
         return cast(T, await self._committer.commit(decide))
 
     async def read(self, key: ResourceKey) -> Version | None:
-        return await self._run(reads.read(key))
+        with translated():
+            return await self._reader().read(key)
 
     async def read_many(self, keys: Sequence[ResourceKey]) -> tuple[Version, ...]:
         return await self._run(reads.read_many(keys))
 
     async def vread(self, key: ResourceKey, version_id: int) -> Version | None:
-        return await self._run(reads.vread(key, version_id))
+        with translated():
+            return await self._reader().vread(key, version_id)
 
     async def history(self, query: HistoryQuery) -> Page:
         return await self._run(reads.history(query), may_be_costly=True)
 
     async def search(self, query: Query) -> Page:
-        return await self._run(search(query), may_be_costly=True)
+        with translated(may_be_costly=True):
+            return await self._reader().search(query)
 
     async def explain(self, query: Query) -> tuple[str, ...]:
         def work() -> tuple[str, ...]:
@@ -96,7 +95,7 @@ class MongoStore:
     async def keep(self, name: str, sealed: str) -> None:
         with translated(), suppress(DuplicateKeyError):
             # Of two that keep the same at once one may find the other's, which says the same.
-            kept = self._database()["kept"].with_options(write_concern=DURABLE)
+            kept = self._reader().database["kept"].with_options(write_concern=DURABLE)
             change = {"$set": {"t": sealed}, "$max": {"at": self._now()}}
             await kept.update_one({"_id": name}, change, upsert=True)
 
@@ -111,7 +110,7 @@ class MongoStore:
             with translated():
                 # A write, acknowledged like a commit's: a full disk and a set without a
                 # majority answer everything else.
-                state = self._database()["state"].with_options(write_concern=DURABLE)
+                state = self._reader().database["state"].with_options(write_concern=DURABLE)
                 ready = {"$currentDate": {"at": True}}
                 await asyncio.wait_for(state.update_one({"_id": "ready"}, ready, upsert=True), 5)
         except (StoreUnavailable, TimeoutError, PyMongoError):
@@ -185,8 +184,8 @@ class MongoStore:
         self._is_closed = True
         await asyncio.to_thread(self._committer.close)
         await asyncio.to_thread(self._transactor.close)
-        if self._client is not None:
-            await self._client.close()
+        if self._reads is not None:
+            await self._reads.close()
         self._connection.close()
 
     async def _run_blocking(self, work: Callable[[], T]) -> T:
@@ -197,40 +196,17 @@ class MongoStore:
         return await asyncio.to_thread(translating)
 
     async def _run(self, steps: Steps[T], *, may_be_costly: bool = False) -> T:
-        database = self._database()
         with translated(may_be_costly=may_be_costly):
-            try:
-                step = next(steps)
-                while True:
-                    step = steps.send(await _answer(step, database, self._connection.indexes))
-            except StopIteration as finished:
-                return cast(T, finished.value)
+            return await self._reader().run(steps)
 
-    def _database(self) -> AsyncDatabase[Document]:
+    def _reader(self) -> Reader:
         if self._is_closed:
             raise StoreUnavailable("the store is closed")
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
+        if self._reads is None or self._loop is not loop:
             # A client belongs to the loop that first used it.
-            self._client, self._loop = self._connection.open_async(), loop
-        return self._client.get_database(
-            self._connection.database.name,
-            # Whatever the URL says: elsewhere one's own write may not have arrived yet.
-            read_preference=ReadPreference.PRIMARY,
-            read_concern=ReadConcern("majority"),
-        )
-
-
-async def _answer(
-    step: Step, database: AsyncDatabase[Document], indexes: Indexes
-) -> list[Document]:
-    collection = database[step.collection]
-    if isinstance(step, Find):
-        return await collection.find(**blocking.find_arguments(step, indexes)).to_list()
-    cursor = await collection.aggregate(
-        list(step.pipeline), **blocking.aggregate_arguments(step, indexes)
-    )
-    return await cursor.to_list()
+            self._reads, self._loop = Reader(self._connection), loop
+        return self._reads
 
 
 def open_mongo(

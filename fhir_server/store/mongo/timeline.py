@@ -78,7 +78,7 @@ class Timeline(NamedTuple):
         start = yield from self._start()
         if self.bounds is None:
             return start
-        narrow, wide = self._stretch(start)
+        narrow, wide = self.stretch(start)
         return narrow if wide is None else {"$or": [narrow, wide]}
 
     def _start(self) -> Steps[Filter]:
@@ -87,7 +87,7 @@ class Timeline(NamedTuple):
             start["hc"] = _one_or_in((yield from self._codes()))
         return start
 
-    def _stretch(self, start: Filter) -> tuple[Filter, Filter | None]:
+    def stretch(self, start: Filter) -> tuple[Filter, Filter | None]:
         """The dates that can match: of narrow ranges, and of wide ones that begin before."""
         dates: Filter = {"$gte": _EARLIEST}
         wide: Filter | None = None
@@ -103,7 +103,7 @@ class Timeline(NamedTuple):
 
     def _dated(self, query: Query, filter_: Filter, start: Filter) -> Steps[list[Document]]:
         conditions = list(filter_["$and"])
-        narrow, wide = self._stretch(start)
+        narrow, wide = self.stretch(start)
         if query.after is not None:
             conditions.append(self._behind(query.after.values[0], query.after.sequence))
         whole: Filter = {**filter_, **narrow} if wide is None else dict(filter_)
@@ -200,7 +200,7 @@ def _plan(criteria: Sequence[Criterion], path: HotPath, direction: int) -> Timel
     for criterion in criteria:
         match criterion:
             case Clause(parameter, "", values):
-                if not ids and (found := _ids(parameter, values, path)):
+                if not ids and (found := subjects(parameter, values, path)):
                     ids = found
                     continue
                 if not codes and path.token and (tokens := _tokens(parameter, values, path)):
@@ -218,7 +218,7 @@ def _plan(criteria: Sequence[Criterion], path: HotPath, direction: int) -> Timel
     return Timeline(path, ids, codes, tuple(rest), date, bounds, direction)
 
 
-def _ids(
+def subjects(
     parameter: SearchParameter, values: Sequence[object], path: HotPath
 ) -> tuple[str, ...] | None:
     """The ids that a clause names, if all its values are of the path's kind."""
