@@ -81,6 +81,17 @@ def as_stored(key: ResourceKey, version_id: int, last_updated: str, resource: Re
     return stored
 
 
+def id_of(body: bytes, resource_type: str) -> bytes:
+    """The id of the resource that `body` is the stored text of."""
+    begin = b'{"resourceType":"%b","id":"' % resource_type.encode()
+    if body.startswith(begin):
+        # As `as_stored` wrote it; nothing in an id is escaped.
+        start = len(begin)
+        return body[start : body.index(b'"', start)]
+    resource_id: str = resource_json.parse_resource(body)["id"]
+    return resource_id.encode()
+
+
 def deletion(current: Version, now: datetime) -> Version:
     """The version that says `current` was deleted."""
     return Version(current.key, current.version_id + 1, now, "delete", None)

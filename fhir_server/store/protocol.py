@@ -43,6 +43,14 @@ class Page(NamedTuple):
     cursors: tuple[Cursor, ...] = ()
 
 
+class FirstPage(NamedTuple):
+    """What is shown of the first page of a search: the bodies of its versions, in their order."""
+
+    bodies: Sequence[bytes]
+    as_of: int
+    next: Cursor | None = None
+
+
 class HistoryQuery(NamedTuple):
     """Which versions: of one resource, one type, or all; newest first, or oldest first.
 
@@ -155,6 +163,14 @@ class Store(Protocol):
 
         Raises:
             TooCostly: it looked at more than one request may.
+        """
+        ...
+
+    async def first_page(self, query: Query) -> FirstPage | None:
+        """What `search` finds, where the store has a shorter way to it; None: it has none.
+
+        Raises:
+            StoreUnavailable: the store is away.
         """
         ...
 
