@@ -12,7 +12,7 @@ import msgspec
 
 from fhir_server.core import etag, resource_json
 from fhir_server.core.identity import ResourceKey
-from fhir_server.core.version import Version, format_instant, id_of
+from fhir_server.core.version import Version, format_instant, ids_of
 
 Mode = Literal["match", "include", "outcome"]
 
@@ -81,8 +81,8 @@ def searchset_of(
     following = _SEARCH["match"] + first
     parts = [bundle[:-1], b',"entry":[']
     begin = first
-    for body in bodies:
-        parts += (begin, id_of(body, resource_type), b'","resource":', body)
+    for resource_id, body in zip(ids_of(bodies, resource_type), bodies, strict=True):
+        parts += (begin, resource_id, b'","resource":', body)
         begin = following
     parts += (_SEARCH["match"][:-1], b"]}")
     return b"".join(parts)

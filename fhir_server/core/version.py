@@ -3,6 +3,7 @@
 https://hl7.org/fhir/R4/http.html#versioning
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -81,15 +82,17 @@ def as_stored(key: ResourceKey, version_id: int, last_updated: str, resource: Re
     return stored
 
 
-def id_of(body: bytes, resource_type: str) -> bytes:
-    """The id of the resource that `body` is the stored text of."""
+def ids_of(bodies: Sequence[bytes], resource_type: str) -> list[bytes]:
+    """The ids of the resources of one type that `bodies` are the stored texts of."""
     begin = b'{"resourceType":"%b","id":"' % resource_type.encode()
-    if body.startswith(begin):
+    start = len(begin)
+    return [
         # As `as_stored` wrote it; nothing in an id is escaped.
-        start = len(begin)
-        return body[start : body.index(b'"', start)]
-    resource_id: str = resource_json.parse_resource(body)["id"]
-    return resource_id.encode()
+        body[start : body.index(b'"', start)]
+        if body.startswith(begin)
+        else str(resource_json.parse_resource(body)["id"]).encode()
+        for body in bodies
+    ]
 
 
 def deletion(current: Version, now: datetime) -> Version:

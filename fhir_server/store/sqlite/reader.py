@@ -26,6 +26,8 @@ T = TypeVar("T")
 # milliseconds: the more time there is, the more seldom it is asked.
 _STEPS = 1_000
 _STEPS_PER_SECOND = 50_000
+# More than a page of a patient takes, so that it is mostly never asked.
+_STEPS_OF_A_PAGE = 5_000
 # Where others have the processor, a search stands still and costs nobody anything: up to so
 # many times its budget it may take, if it has not worked for all of that. A slow disk counts.
 _PATIENCE = 10
@@ -62,7 +64,7 @@ class Clocked:
         now = time.monotonic()
         self._deadline, self._last = now + seconds, now + _PATIENCE * seconds
         self._worked_up_to, self._seconds = None, seconds
-        self.connection.set_progress_handler(self._is_late, _steps(seconds))
+        self.connection.set_progress_handler(self._is_late, _STEPS_OF_A_PAGE)
         try:
             return work(self.connection)
         except sqlite3.OperationalError as error:
