@@ -7,7 +7,9 @@ what takes longer still in that of the long ones: nobody waits behind something 
 
 import asyncio
 import math
+import os
 import sqlite3
+import sys
 import threading
 import time
 from collections import deque
@@ -28,6 +30,8 @@ _STEPS = 1_000
 _STEPS_PER_SECOND = 50_000
 # More than a page of a patient takes, so that it is mostly never asked.
 _STEPS_OF_A_PAGE = 5_000
+# Of those that read for seconds: the event loop does not share its processor with them evenly.
+_NICENESS = 10
 # Where others have the processor, a search stands still and costs nobody anything: up to so
 # many times its budget it may take, if it has not worked for all of that. A slow disk counts.
 _PATIENCE = 10
@@ -36,13 +40,13 @@ _PATIENCE = 10
 class ReadLimits(NamedTuple):
     """Seconds: what may be done on the event loop, in a decision, and by one request at all.
 
-    `inline` is of work, the others are of waiting. All writers wait for a decision. What takes
-    longer than `medium` begins anew among the long ones. Each of the two lanes has its
-    `threads`, and as many as `waiting` requests wait for one.
+    `inline` and `medium` are of work, the others are of waiting. All writers wait for a
+    decision. What takes longer than `medium` begins anew among the long ones. Each of the
+    two lanes has its `threads`, and as many as `waiting` requests wait for one.
     """
 
     inline: float = 0.002
-    medium: float = 0.1
+    medium: float = 0.2
     decision: float = 3.0
     total: float = 15.0
     threads: int = 2
@@ -148,8 +152,10 @@ def _too_costly(error: sqlite3.OperationalError) -> Exception:
 class _Lane:
     """Threads for reads of about one length, and how many of those wait."""
 
-    def __init__(self, name: str, limits: ReadLimits) -> None:
-        self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix=name)
+    def __init__(self, name: str, limits: ReadLimits, niceness: int = 0) -> None:
+        self._pool = ThreadPoolExecutor(
+            limits.threads, name, initializer=_yield_to_others, initargs=(niceness,)
+        )
         self._most = limits.waiting
         self._number = 0
 
@@ -167,6 +173,15 @@ class _Lane:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _yield_to_others(niceness: int) -> None:
+    """Let the calling thread have the processor only after those that are not so nice."""
+    # Elsewhere than on Linux it is the process that has a priority, and not each thread.
+    if niceness and sys.platform == "linux":
+        thread = threading.get_native_id()
+        before = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, before + niceness)
+
+
 class Readers:
     """The reading connections of a store; any thread may use it."""
 
@@ -175,7 +190,7 @@ class Readers:
         self._limits = limits
         self._idle: deque[Clocked] = deque()
         self._medium = _Lane("sqlite-medium", limits)
-        self._long = _Lane("sqlite-long", limits)
+        self._long = _Lane("sqlite-long", limits, _NICENESS)
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -202,12 +217,12 @@ class Readers:
             StoreUnavailable: too many others wait for a thread.
         """
         try:
-            return self._inline(work, at_once)
+            return self._patiently(work, self._limits.inline, at_once)
         except TooCostly:
             medium = self._limits.medium
         if medium < self._limits.total:
             with suppress(TooCostly):
-                return await self._medium.run(lambda: self.bounded(work, medium))
+                return await self._medium.run(lambda: self._patiently(work, medium))
         return await self._long.run(lambda: self.bounded(work))
 
     def at_once(self, work: Callable[[sqlite3.Connection], T | None]) -> T | None:
@@ -222,15 +237,16 @@ class Readers:
         finally:
             self._give_back(clocked)
 
-    def _inline(
+    def _patiently(
         self,
         work: Callable[[sqlite3.Connection], T],
-        at_once: Callable[[sqlite3.Connection], T | None] | None,
+        seconds: float,
+        at_once: Callable[[sqlite3.Connection], T | None] | None = None,
     ) -> T:
         clocked = self._take()
         try:
             with translated():
-                return clocked.run(work, self._limits.inline, at_once, is_patient=True)
+                return clocked.run(work, seconds, at_once, is_patient=True)
         finally:
             self._give_back(clocked)
 
