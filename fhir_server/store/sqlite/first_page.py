@@ -119,7 +119,7 @@ class FirstPages:
             return None
         plan, values = bound
         rows = connection.execute(plan.shown, values).fetchall()
-        if not _is_usual(rows, plan):
+        if not rows:
             return None
         count = query.count
         following = None
@@ -135,13 +135,13 @@ class FirstPages:
             return None
         plan, values = bound
         rows = connection.execute(plan.whole, values).fetchall()
-        if not _is_usual(rows, plan):
+        if not rows:
             return None
         cursors: list[Cursor] = []
         found: list[Version] = []
         resource_type = query.resource_type
         # As calling the classes, in a third of the time.
-        for start, seq, body, resource_id, version_id, updated, interaction, *_ in rows[
+        for start, seq, body, resource_id, version_id, updated, interaction, _ in rows[
             : query.count
         ]:
             cursors.append(_new(Cursor, ((start,), seq)))
@@ -174,11 +174,11 @@ class FirstPages:
         if subject is None or code is None:
             return None
         pair = (plan.timeline, subject, code)
-        values: list[Bound] = [*pair, *pair]
+        values: list[Bound] = [*pair]
         for place in plan.dates:
             date: Any = clauses[place].values[0]
             values += narrow_values(date)
-        values.append(query.count + 1)
+        values += (plan.generation, *pair, query.count + 1)
         return plan, values
 
 
@@ -192,21 +192,18 @@ def _statement(columns: tuple[str, str], match: TimelineMatch, query: Query) -> 
     selected, joined = columns
     direction = "DESC" if query.sort[0].descending else "ASC"
     return (
-        f"SELECT {selected}, (SELECT max(seq) FROM version), "
-        "(SELECT value FROM meta WHERE name = 'generation'), "
-        "(SELECT max(wide) FROM timeline_entry "
-        "WHERE parameter = ? AND subject = ? AND code = ?) "
+        f"SELECT {selected}, (SELECT max(seq) FROM version) "
         f"FROM timeline_entry d CROSS JOIN version v ON v.seq = d.seq {joined} "
         "WHERE d.parameter = ? AND d.subject = ? AND d.code = ? "
         f"AND d.wide = {NARROW} AND {timeline.narrow_dates(match.date_values).text} "
         f"AND v.superseded = {CURRENT} "
+        # Where other kinds of rows have to be sorted in, or indexes were made anew, there are
+        # none here: the search itself finds them.
+        "AND (SELECT value FROM meta WHERE name = 'generation') = ? "
+        "AND (SELECT max(wide) FROM timeline_entry "
+        f"WHERE parameter = ? AND subject = ? AND code = ?) = {NARROW} "
         f"ORDER BY d.start {direction}, d.seq {direction} LIMIT ?"
     )
-
-
-def _is_usual(rows: Sequence[Any], plan: _Plan) -> bool:
-    """Rows of other kinds, or of none: they are sorted in by the search itself."""
-    return bool(rows) and rows[0][-2:] == (plan.generation, NARROW)
 
 
 def _are_the_same(parameters: Sequence[SearchParameter], others: Sequence[SearchParameter]) -> bool:

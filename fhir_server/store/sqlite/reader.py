@@ -62,13 +62,14 @@ class Clocked:
         self._last = math.inf
         self._worked_up_to: float | None = math.inf
         self._seconds = math.inf
+        self._steps = 0
 
     def at_once(self, work: Callable[[sqlite3.Connection], T | None], seconds: float) -> T | None:
         """`work` of one statement, without a transaction; None too if it took longer."""
         now = time.monotonic()
         self._deadline, self._last = now + seconds, now + _PATIENCE * seconds
         self._worked_up_to, self._seconds = None, seconds
-        self.connection.set_progress_handler(self._is_late, _STEPS_OF_A_PAGE)
+        self._ask_after(_STEPS_OF_A_PAGE)
         try:
             return work(self.connection)
         except sqlite3.OperationalError as error:
@@ -97,7 +98,7 @@ class Clocked:
         self._worked_up_to = None if is_patient else 0.0
         self._seconds = seconds
         connection = self.connection
-        connection.set_progress_handler(self._is_late, _steps(seconds))
+        self._ask_after(_steps(seconds))
         try:
             found = None if at_once is None else at_once(connection)
             if found is not None:
@@ -110,6 +111,11 @@ class Clocked:
             self._deadline = math.inf
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+    def _ask_after(self, steps: int) -> None:
+        if steps != self._steps:
+            self._steps = steps
+            self.connection.set_progress_handler(self._is_late, steps)
 
     def _is_late(self) -> bool:
         if self._worked_up_to is None:
