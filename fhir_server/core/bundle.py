@@ -12,7 +12,7 @@ import msgspec
 
 from fhir_server.core import etag, resource_json
 from fhir_server.core.identity import ResourceKey
-from fhir_server.core.version import Version, format_instant
+from fhir_server.core.version import Version, format_instant, ids_of
 
 Mode = Literal["match", "include", "outcome"]
 
@@ -61,6 +61,30 @@ def searchset(
         return bundle
     parts[-1] = parts[-1].removesuffix(b",")
     parts.append(b"]}")
+    return b"".join(parts)
+
+
+def searchset_of(
+    base_url: str,
+    resource_type: str,
+    bodies: Sequence[bytes],
+    *,
+    links: Sequence[Link],
+    now: datetime,
+) -> bytes:
+    """A page of matches of one type, given as they are stored; the same bytes as `searchset`."""
+    bundle = resource_json.format(_bundle("searchset", links, None, now))
+    if not bodies:
+        return bundle
+    url = resource_json.format(f"{base_url}/{resource_type}/")[:-1]
+    first = b'{"fullUrl":' + url
+    following = _SEARCH["match"] + first
+    parts = [bundle[:-1], b',"entry":[']
+    begin = first
+    for resource_id, body in zip(ids_of(bodies, resource_type), bodies, strict=True):
+        parts += (begin, resource_id, b'","resource":', body)
+        begin = following
+    parts += (_SEARCH["match"][:-1], b"]}")
     return b"".join(parts)
 
 

@@ -3,6 +3,7 @@
 https://hl7.org/fhir/R4/http.html#versioning
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -79,6 +80,19 @@ def as_stored(key: ResourceKey, version_id: int, last_updated: str, resource: Re
     meta = resource.get("meta")
     stored["meta"] = {**own_meta, **meta, **own_meta} if meta else own_meta
     return stored
+
+
+def ids_of(bodies: Sequence[bytes], resource_type: str) -> list[bytes]:
+    """The ids of the resources of one type that `bodies` are the stored texts of."""
+    begin = b'{"resourceType":"%b","id":"' % resource_type.encode()
+    start = len(begin)
+    return [
+        # As `as_stored` wrote it; nothing in an id is escaped.
+        body[start : body.index(b'"', start)]
+        if body.startswith(begin)
+        else str(resource_json.parse_resource(body)["id"]).encode()
+        for body in bodies
+    ]
 
 
 def deletion(current: Version, now: datetime) -> Version:

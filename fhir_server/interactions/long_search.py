@@ -24,8 +24,11 @@ async def shorten(ctx: Context, path: str, params: Params) -> Params:
     Raises:
         StoreUnavailable: they could not be kept.
     """
-    # A character is a byte at least.
-    if sum(len(name) + len(text) for name, text in params) < _MOST_BYTES // 4 or (
+    characters = 0
+    for name, text in params:
+        characters += len(name) + len(text)
+    # A character is four bytes at most.
+    if characters < _MOST_BYTES // 4 or (
         sum(len(name.encode()) + len(text.encode()) for name, text in params) < _MOST_BYTES
     ):
         return params

@@ -91,6 +91,10 @@ async def search_within(
         plan = await with_terminology(
             ctx, lambda ctx: make_plan(ctx, searched, params, at, is_strict=is_strict)
         )
+        if supplement is None:
+            shown = await _show(ctx, searched, plan, at)
+            if shown is not None:
+                return shown
         asked = _Asked(plan, plan.queries, at)
     plan = asked.plan
     page = await merged_search.search(ctx, asked.queries)
@@ -117,6 +121,24 @@ async def search_within(
         links=links[:1] if plan.summary == "count" else links,
         total=page.total,
         now=ctx.now(),
+    )
+
+
+async def _show(ctx: Context, searched: Searched, plan: SearchPlan, at: datetime) -> bytes | None:
+    """A first page of nothing but whole matches, where the store has a short way to it."""
+    if len(plan.queries) != 1 or plan.includes or plan.elements or plan.summary or plan.ignored:
+        return None
+    query = plan.queries[0]
+    found = await ctx.store.first_page(query)
+    if found is None:
+        return None
+    page = Page((), found.as_of, found.next)
+    paged: Params = plan.applied
+    if page.next is not None:
+        paged = await long_search.shorten(ctx, searched.path, plan.applied)
+    links = paging.links(ctx, searched.path, plan.applied, page, at, None, paged=paged)
+    return bundle.searchset_of(
+        ctx.base_url, query.resource_type, found.bodies, links=links, now=ctx.now()
     )
 
 

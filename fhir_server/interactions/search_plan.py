@@ -40,7 +40,8 @@ def make_plan(
     if len(searched.resource_types) == 1 and not searched.is_open:
         resource_type = searched.resource_types[0]
         parsed = read(ctx, resource_type, params, at, searched, is_strict=is_strict)
-        return _together(ctx, searched, (resource_type,), (parsed,), parsed.applied, ())
+        query = _limited(ctx, searched, resource_type, parsed.query, ())
+        return SearchPlan((query,), *parsed[1:])
     own = tuple(pair for pair in params if pair[0] in searched.own)
     others = tuple(pair for pair in params if pair[0] not in searched.own)
     chosen, types, rest = _choose_types(searched, others)
@@ -141,10 +142,7 @@ def _together(
 ) -> SearchPlan:
     queries = []
     for name, parsed in zip(types, each, strict=True):
-        query = parsed.query
-        if within := searched.within(name, own):
-            query = query._replace(criteria=(*within, *query.criteria))
-        queries.append(query._replace(restriction=ctx.principal.restriction))
+        queries.append(_limited(ctx, searched, name, parsed.query, own))
     first = each[0]
     _check_order(queries)
     return SearchPlan(
@@ -155,6 +153,17 @@ def _together(
         applied,
         first.ignored,
     )
+
+
+def _limited(
+    ctx: Context, searched: Searched, resource_type: str, query: Query, own: Params
+) -> Query:
+    """`query` of what is searched, and of what the principal may see of it."""
+    if within := searched.within(resource_type, own):
+        query = query._replace(criteria=(*within, *query.criteria))
+    if query.restriction is not ctx.principal.restriction:
+        query = query._replace(restriction=ctx.principal.restriction)
+    return query
 
 
 def _check_order(queries: Sequence[Query]) -> None:

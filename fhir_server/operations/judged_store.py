@@ -18,6 +18,7 @@ from fhir_server.operations.judge import Change
 from fhir_server.store.protocol import (
     CommittedGroup,
     Decision,
+    FirstPage,
     HistoryQuery,
     Page,
     Store,
@@ -87,6 +88,9 @@ class JudgedStore:
 
     async def search(self, query: Query) -> Page:
         return await self._store.search(query)
+
+    async def first_page(self, query: Query) -> FirstPage | None:
+        return await self._store.first_page(query)
 
     async def explain(self, query: Query) -> tuple[str, ...]:
         return await self._store.explain(query)

@@ -91,7 +91,7 @@ class FhirDispatch(BaseRoute):
             scope["route"] = route
             headers = decode_headers(scope)
             ctx = self._context(scope, headers)
-            path = tuple(segment for segment in segments if segment[0] not in "_$")
+            path = tuple([segment for segment in segments if segment[0] not in "_$"])
             request = FhirRequest(ctx, scope, receive, headers, path)
             response = await route.endpoint(request)
             if (
@@ -158,7 +158,7 @@ def _split(path: str) -> tuple[str, ...]:
 def _shape(segments: tuple[str, ...]) -> tuple[str, ...]:
     if segments == ("metadata",):
         return segments
-    return tuple(s if s[0] in "_$" else _VARIABLE for s in segments)
+    return tuple([s if s[0] in "_$" else _VARIABLE for s in segments])
 
 
 def _allowed(methods: Mapping[str, FhirRoute]) -> list[str]:

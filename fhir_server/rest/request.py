@@ -199,7 +199,10 @@ def _split_general(query: bytes) -> General:
         return General(None, False, ())
     # The server hands on any byte; those that are not ASCII would need percent signs.
     params = query_string.parse(query.decode("latin-1"))
-    if not any(name in _GENERAL for name, _ in params):
+    for name, _ in params:
+        if name in _GENERAL:
+            break
+    else:
         return General(None, False, params)
     asked = dict(params)
     return General(asked.get(_FORMAT), asked.get(_PRETTY) == "true", _without_general(params))

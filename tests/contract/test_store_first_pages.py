@@ -35,6 +35,14 @@ def observation(number, date, code="bp"):
     }
 
 
+def agree(driver, query, expected):
+    """What is shown at once, if anything is, is what was searched for."""
+    shown = driver.run(driver.store.first_page(query))
+    if shown is not None:
+        assert list(shown.bodies) == [v.body for v in expected.versions]
+        assert (shown.as_of, shown.next) == (expected.as_of, expected.next)
+
+
 def check(driver):
     for text in SEARCHES:
         page = driver.search(text)
@@ -46,6 +54,7 @@ def check(driver):
                 (v.key, v.version_id, v.body) for v in expected.versions
             ]
             assert found == expected
+        agree(driver, driver.query(text), expected)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -65,6 +74,36 @@ def test_a_first_page_is_of_the_moment_it_is_asked_for(driver, seed):
             date = chance.choice((*dates, day, day))
             driver.write(observation(number, date, chance.choice(("bp", "bp", "other"))))
         check(driver)
+
+
+PREFIXES = ("", "ge", "gt", "le", "lt", "ne", "sa", "eb")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_searches_of_one_shape_are_each_about_their_own(driver, seed):
+    chance = random.Random(seed)
+
+    def made(number):
+        date = {"effectiveDateTime": f"2024-0{chance.randint(1, 6)}-1{chance.randint(0, 9)}"}
+        code = chance.choice(("bp", "other"))
+        whom = {"subject": {"reference": f"Patient/{chance.choice('abc')}"}}
+        return observation(number, date, code) | whom
+
+    driver.write(*(made(number) for number in range(60)))
+    for _ in range(120):
+        dates = "".join(
+            f"&date={chance.choice(PREFIXES)}2024-0{chance.randint(1, 6)}-1{chance.randint(0, 9)}"
+            for _ in range(chance.randrange(3))
+        )
+        text = (
+            f"Observation?patient=Patient/{chance.choice('abcd')}"
+            f"&code=urn:s|{chance.choice(('bp', 'other', 'none'))}{dates}"
+            f"&_sort={chance.choice(('', '-'))}date&_count={chance.choice((1, 5, 50))}"
+        )
+        as_of = driver.search("Observation").as_of
+        expected = driver.search(text, as_of=as_of)
+        agree(driver, driver.query(text), expected)
+        assert driver.search(text) == expected
 
 
 def test_a_page_link_goes_on_where_a_remembered_page_ends(driver):

@@ -1,6 +1,7 @@
 """What one principal asked is never answered by what another may see."""
 
 import asyncio
+import dataclasses
 import itertools
 import json
 
@@ -85,6 +86,31 @@ def test_the_same_search_shows_each_principal_their_own(driver, contexts, text):
             assert bool(statuses) is (name != "cancelled")
             if "_total" in text:
                 assert total == totals.get(name, 3)
+
+
+def test_what_is_remembered_of_one_principal_shows_another_nothing_more(driver, contexts):
+    anyone = contexts[-1]
+
+    def only(name, text):
+        criteria = driver.query(f"Observation?{text}").criteria
+        principal = Principal(name, Restriction((("Observation", criteria),)))
+        return dataclasses.replace(anyone, principal=principal)
+
+    # Criteria that the shortest way answers too: it is one for all of these.
+    allowed = (
+        (only("until the 3rd", "date=le2024-03-03"), 3),
+        (only("until the 5th", "date=le2024-03-05"), 5),
+        (only("of a", "patient=Patient/a"), 9),
+        (only("of b", "patient=Patient/b"), 0),
+        (only("of this code", "code=urn:s|bp"), 9),
+        (only("of another code", "code=urn:s|other"), 0),
+        (anyone, 9),
+    )
+    for text in ("patient=Patient/a&code=urn:s|bp", "patient=Patient/a", "code=urn:s|bp"):
+        for order in (allowed, allowed[::-1], allowed):
+            for ctx, number in order:
+                statuses, _ = found(driver, ctx, f"{text}&_sort=-date&_count=20")
+                assert len(statuses) == number
 
 
 def test_principals_who_ask_at_once_are_kept_apart(driver, contexts):

@@ -3,7 +3,10 @@
 import json
 from datetime import UTC, datetime
 
-from fhir_server.core import bundle
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fhir_server.core import bundle, resource_json
 from fhir_server.core.bundle import Link, ResponseEntry, SearchEntry
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import Version
@@ -35,6 +38,24 @@ def test_searchset_splices_bodies_as_they_are():
             }
         ],
     }
+
+
+@given(
+    st.sampled_from(["http://here/fhir", 'https://h.example:1/a b/"ü']),
+    st.lists(st.tuples(st.from_regex(r"[A-Za-z0-9.\-]{1,64}", fullmatch=True), st.booleans())),
+)
+def test_stored_matches_are_written_as_any_others(base_url, made):
+    entries = []
+    for resource_id, is_usual in made:
+        # What stands first is not what another writer would have put there.
+        rest = {"meta": {"versionId": "1"}, "note": '"id":"other"', "contained": [{"id": "c"}]}
+        named = {"resourceType": "Patient", "id": resource_id}
+        body = resource_json.format(named | rest if is_usual else rest | named)
+        entries.append(SearchEntry(ResourceKey("Patient", resource_id), body, "match"))
+    links = [Link("self", BASE)]
+    assert bundle.searchset_of(
+        base_url, "Patient", [entry.body for entry in entries], links=links, now=NOW
+    ) == bundle.searchset(base_url, entries, links=links, total=None, now=NOW)
 
 
 def test_empty_lists_are_left_out():

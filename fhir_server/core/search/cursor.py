@@ -54,6 +54,7 @@ class PageState(NamedTuple):
 
 
 _states = msgspec.json.Decoder(PageState)
+_encode = msgspec.json.Encoder().encode
 
 
 def encode(state: PageState, secret: bytes, nonce: bytes, bound_to: str = "") -> str:
@@ -65,7 +66,7 @@ def encode(state: PageState, secret: bytes, nonce: bytes, bound_to: str = "") ->
     """
     if len(nonce) != NONCE_BYTES:
         raise ValueError(f"a nonce has {NONCE_BYTES} bytes")
-    text = msgspec.json.encode(state)
+    text = _encode(state)
     if len(text) > _SHORT_STATE:
         text = zlib.compress(text)
     sealed = _cipher(secret, nonce).encrypt(_GCM_NONCE, text, _context(bound_to))

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from fhir_server.core import date_range
 from fhir_server.core.search.criteria import SPECIAL, CriteriaReader
-from fhir_server.core.search.parameter import SearchParameters
-from fhir_server.core.search.query import Criterion
+from fhir_server.core.search.parameter import SearchParameters, SearchType
+from fhir_server.core.search.query import Clause, Criterion
 from fhir_server.core.search.values import ValueReader
 from fhir_server.core.terminology.terminology import NOTHING_KNOWN
 
@@ -51,6 +51,15 @@ def read(
         UnknownParameter: there is no such parameter.
         InvalidSearch: it cannot be applied.
     """
-    zone = date_range.load_zone(time_zone)
-    values = ValueReader(base_url, zone, ANY_TIME, parameters.resource_types)
+    values = _value_reader(parameters, base_url, time_zone)
+    parameter = parameters.get(resource_type, name)
+    if parameter is not None and parameter.type is SearchType.DATE:
+        # What differs most from one search to the next.
+        return Clause(parameter, "", (values.date(name, text),))
     return CriteriaReader(parameters, values, NOTHING_KNOWN).read(resource_type, name, text)
+
+
+@lru_cache(maxsize=64)
+def _value_reader(parameters: SearchParameters, base_url: str, time_zone: str) -> ValueReader:
+    zone = date_range.load_zone(time_zone)
+    return ValueReader(base_url, zone, ANY_TIME, parameters.resource_types)

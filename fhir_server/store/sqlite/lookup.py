@@ -2,7 +2,7 @@
 
 # ruff: noqa: S608 - put together from constants; every value is bound
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -105,30 +105,34 @@ def date_lookups(parameter: int, values: Sequence[DateValue]) -> Iterator[Lookup
         )
 
 
+# What `core.search.match` says of a range, and which ends of the asked one that binds.
+_LOW, _HIGH = 0, 1
+_DATE_CONDITIONS: Mapping[Prefix, tuple[str, tuple[int, ...]]] = {
+    Prefix.EQ: ("{start} >= ? AND {end} <= ?", (_LOW, _HIGH)),
+    Prefix.NE: ("({start} < ? OR {end} > ?)", (_LOW, _HIGH)),
+    Prefix.GT: ("{end} > ?", (_HIGH,)),
+    Prefix.LT: ("{start} < ?", (_LOW,)),
+    Prefix.GE: ("({end} > ? OR ({start} >= ? AND {end} <= ?))", (_HIGH, _LOW, _HIGH)),
+    Prefix.LE: ("({start} < ? OR ({start} >= ? AND {end} <= ?))", (_LOW, _LOW, _HIGH)),
+    Prefix.SA: ("{start} >= ?", (_HIGH,)),
+    Prefix.EB: ("{end} <= ?", (_LOW,)),
+    Prefix.AP: ("{start} < ? AND {end} > ?", (_HIGH, _LOW)),
+}
+
+
 def date_condition(alias: str, value: DateValue) -> Sql:
     """What `core.search.match` says of a range, on the columns `start` and `end`."""
-    start, end = f"{alias}.start", f'{alias}."end"'
-    low, high = value.range
-    contained = sql(f"{start} >= %s AND {end} <= %s", low, high)
-    match value.prefix:
-        case Prefix.EQ:
-            return contained
-        case Prefix.NE:
-            return sql(f"({start} < %s OR {end} > %s)", low, high)
-        case Prefix.GT:
-            return sql(f"{end} > %s", high)
-        case Prefix.LT:
-            return sql(f"{start} < %s", low)
-        case Prefix.GE:
-            return sql(f"({end} > %s OR (%s))", high, contained)
-        case Prefix.LE:
-            return sql(f"({start} < %s OR (%s))", low, contained)
-        case Prefix.SA:
-            return sql(f"{start} >= %s", high)
-        case Prefix.EB:
-            return sql(f"{end} <= %s", low)
-        case Prefix.AP:
-            return sql(f"{start} < %s AND {end} > %s", high, low)
+    prefix, asked = value
+    text, ends = _DATE_CONDITIONS[prefix]
+    condition = text.format(start=f"{alias}.start", end=f'{alias}."end"')
+    return Sql(condition, tuple([asked[end] for end in ends]))
+
+
+def narrow_values(value: DateValue) -> tuple[int, ...]:
+    """What `narrow_bounds` and behind it `date_condition` bind for this one value."""
+    prefix, asked = value
+    bounds = [bound for bound in _bounds(prefix, asked) if bound is not None]
+    return (*bounds, *[asked[end] for end in _DATE_CONDITIONS[prefix][1]])
 
 
 def narrow_bounds(alias: str, values: Sequence[DateValue]) -> Sql:

@@ -99,7 +99,10 @@ class Names:
 
     def resource(self, key: ResourceKey) -> int | None:
         type_id = self.type(key.resource_type)
-        return None if type_id is None else self._find((_RESOURCE, type_id, key.resource_id))
+        return None if type_id is None else self.resource_of(type_id, key.resource_id)
+
+    def resource_of(self, type_id: int, resource_id: str) -> int | None:
+        return self._find((_RESOURCE, type_id, resource_id))
 
     def resources(self, wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
         """The keys of identities given as (type, id), those that are known."""

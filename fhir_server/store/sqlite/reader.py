@@ -1,21 +1,25 @@
 """Reading: short work at once on the event loop, longer work on a thread, never without end.
 
 A hop to a thread costs more than a point read takes. So everything starts inline; what
-is not done within a budget is interrupted and run again in a pool.
+is not done within a budget is interrupted and run again in the lane of the medium ones, and
+what takes longer still in that of the long ones: nobody waits behind something much longer.
 """
 
 import asyncio
 import math
+import os
 import sqlite3
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from fhir_server.errors import StoreUnavailable, TooCostly
-from fhir_server.store.sqlite.connection import is_interrupted, translated
+from fhir_server.store.sqlite.connection import is_interrupted, translated, unavailable
 
 T = TypeVar("T")
 
@@ -24,6 +28,10 @@ T = TypeVar("T")
 # milliseconds: the more time there is, the more seldom it is asked.
 _STEPS = 1_000
 _STEPS_PER_SECOND = 50_000
+# More than a page of a patient takes, so that it is mostly never asked.
+_STEPS_OF_A_PAGE = 5_000
+# Of those that read for seconds: the event loop does not share its processor with them evenly.
+_NICENESS = 10
 # Where others have the processor, a search stands still and costs nobody anything: up to so
 # many times its budget it may take, if it has not worked for all of that. A slow disk counts.
 _PATIENCE = 10
@@ -32,11 +40,13 @@ _PATIENCE = 10
 class ReadLimits(NamedTuple):
     """Seconds: what may be done on the event loop, in a decision, and by one request at all.
 
-    `inline` is of work, the others are of waiting. All writers wait for a decision. `waiting`
-    bounds the requests that wait for a thread.
+    `inline` and `medium` are of work, the others are of waiting. All writers wait for a
+    decision. What takes longer than `medium` begins anew among the long ones. Each of the
+    two lanes has its `threads`, and as many as `waiting` requests wait for one.
     """
 
     inline: float = 0.002
+    medium: float = 0.2
     decision: float = 3.0
     total: float = 15.0
     threads: int = 2
@@ -50,7 +60,24 @@ class Clocked:
         self.connection = connection
         self._deadline = math.inf
         self._last = math.inf
-        self._worked_up_to = math.inf
+        self._worked_up_to: float | None = math.inf
+        self._seconds = math.inf
+        self._steps = 0
+
+    def at_once(self, work: Callable[[sqlite3.Connection], T | None], seconds: float) -> T | None:
+        """`work` of one statement, without a transaction; None too if it took longer."""
+        now = time.monotonic()
+        self._deadline, self._last = now + seconds, now + _PATIENCE * seconds
+        self._worked_up_to, self._seconds = None, seconds
+        self._ask_after(_STEPS_OF_A_PAGE)
+        try:
+            return work(self.connection)
+        except sqlite3.OperationalError as error:
+            if is_interrupted(error):
+                return None
+            raise
+        finally:
+            self._deadline = math.inf
 
     def run(
         self,
@@ -68,9 +95,10 @@ class Clocked:
         now = time.monotonic()
         self._deadline = now + seconds
         self._last = now + _PATIENCE * seconds if is_patient else self._deadline
-        self._worked_up_to = time.thread_time() + seconds if is_patient else 0.0
+        self._worked_up_to = None if is_patient else 0.0
+        self._seconds = seconds
         connection = self.connection
-        connection.set_progress_handler(self._is_late, _steps(seconds))
+        self._ask_after(_steps(seconds))
         try:
             found = None if at_once is None else at_once(connection)
             if found is not None:
@@ -84,7 +112,15 @@ class Clocked:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
+    def _ask_after(self, steps: int) -> None:
+        if steps != self._steps:
+            self._steps = steps
+            self.connection.set_progress_handler(self._is_late, steps)
+
     def _is_late(self) -> bool:
+        if self._worked_up_to is None:
+            # Asked for only here: most are done before they are asked for the time at all.
+            self._worked_up_to = time.thread_time() + self._seconds
         now = time.monotonic()
         return now > self._deadline and (
             now > self._last or time.thread_time() > self._worked_up_to
@@ -119,6 +155,39 @@ def _too_costly(error: sqlite3.OperationalError) -> Exception:
     return error
 
 
+class _Lane:
+    """Threads for reads of about one length, and how many of those wait."""
+
+    def __init__(self, name: str, limits: ReadLimits, niceness: int = 0) -> None:
+        self._pool = ThreadPoolExecutor(
+            limits.threads, name, initializer=_yield_to_others, initargs=(niceness,)
+        )
+        self._most = limits.waiting
+        self._number = 0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Raises `StoreUnavailable`: too many others wait; else what `work` raises."""
+        if self._number >= self._most:
+            raise StoreUnavailable("too many long searches are waiting")
+        self._number += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._number -= 1
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _yield_to_others(niceness: int) -> None:
+    """Let the calling thread have the processor only after those that are not so nice."""
+    # Elsewhere than on Linux it is the process that has a priority, and not each thread.
+    if niceness and sys.platform == "linux":
+        thread = threading.get_native_id()
+        before = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, before + niceness)
+
+
 class Readers:
     """The reading connections of a store; any thread may use it."""
 
@@ -126,10 +195,10 @@ class Readers:
         self._connect = connect
         self._limits = limits
         self._idle: deque[Clocked] = deque()
-        self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="sqlite-reader")
+        self._medium = _Lane("sqlite-medium", limits)
+        self._long = _Lane("sqlite-long", limits, _NICENESS)
         self._lock = threading.Lock()
         self._is_closed = False
-        self._long = 0
 
     def point(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """A read of a few rows: inline, in whichever thread asks."""
@@ -154,26 +223,36 @@ class Readers:
             StoreUnavailable: too many others wait for a thread.
         """
         try:
-            return self._inline(work, at_once)
+            return self._patiently(work, self._limits.inline, at_once)
         except TooCostly:
-            if self._long >= self._limits.waiting:
-                raise StoreUnavailable("too many long searches are waiting") from None
-            self._long += 1
-            try:
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._pool, self.bounded, work)
-            finally:
-                self._long -= 1
+            medium = self._limits.medium
+        if medium < self._limits.total:
+            with suppress(TooCostly):
+                return await self._medium.run(lambda: self._patiently(work, medium))
+        return await self._long.run(lambda: self.bounded(work))
 
-    def _inline(
+    def at_once(self, work: Callable[[sqlite3.Connection], T | None]) -> T | None:
+        """What one short statement finds, inline; None: it finds nothing, or takes longer."""
+        clocked = self._take()
+        try:
+            return clocked.at_once(work, self._limits.inline)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.ProgrammingError):
+                raise
+            raise unavailable(error) from error
+        finally:
+            self._give_back(clocked)
+
+    def _patiently(
         self,
         work: Callable[[sqlite3.Connection], T],
-        at_once: Callable[[sqlite3.Connection], T | None] | None,
+        seconds: float,
+        at_once: Callable[[sqlite3.Connection], T | None] | None = None,
     ) -> T:
         clocked = self._take()
         try:
             with translated():
-                return clocked.run(work, self._limits.inline, at_once, is_patient=True)
+                return clocked.run(work, seconds, at_once, is_patient=True)
         finally:
             self._give_back(clocked)
 
@@ -190,7 +269,8 @@ class Readers:
         """Wait for what is running, then close every connection."""
         with self._lock:
             self._is_closed = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._medium.close()
+        self._long.close()
         while self._idle:
             self._idle.pop().connection.close()
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fhir_server.core.search.parameter import SearchType
 from fhir_server.core.search.query import Cursor, Query, Total
 from fhir_server.store import page_ends
-from fhir_server.store.protocol import Page
+from fhir_server.store.protocol import FirstPage, Page
 from fhir_server.store.sqlite import order, versions
 from fhir_server.store.sqlite.criteria import Criteria, Drive
 from fhir_server.store.sqlite.first_page import FirstPages
@@ -38,7 +38,7 @@ class Searcher:
     def __init__(self, names: Cache, sort_limit: int) -> None:
         self._names = names
         self._timelines = Cache(_TIMELINES)
-        self._first_pages = FirstPages()
+        self._first_pages = FirstPages(names)
         self._sort_limit = sort_limit
 
     def search(self, connection: sqlite3.Connection, query: Query) -> Page:
@@ -52,6 +52,10 @@ class Searcher:
     def search_at_once(self, connection: sqlite3.Connection, query: Query) -> Page | None:
         """The page, if it is one that a single statement finds; there is no transaction."""
         return self._first_pages.find(connection, query)
+
+    def show_at_once(self, connection: sqlite3.Connection, query: Query) -> FirstPage | None:
+        """What is shown of that page."""
+        return self._first_pages.show(connection, query)
 
     def search_within(self, connection: sqlite3.Connection, query: Query, names: Names) -> Page:
         """One page of what the transaction of `names` sees: none of it is kept for others.
@@ -69,7 +73,7 @@ class Searcher:
         search = _Search(connection, criteria, query, self._sort_limit, known)
         places, rows = search.page() if query.count else Places([])
         if known is not None and search.lasting is not None:
-            self._first_pages.remember(query, search.lasting, moment.generation)
+            self._first_pages.remember(query, search.lasting, moment.generation, names)
         # On the way back they were found in reverse.
         step = 1 if query.before is None else -1
         cursors = tuple(places[: query.count][::step])

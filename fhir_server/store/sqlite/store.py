@@ -29,6 +29,7 @@ from fhir_server.store.protocol import (
     Decision,
     Extend,
     Extent,
+    FirstPage,
     HistoryQuery,
     Page,
 )
@@ -122,6 +123,11 @@ class SqliteStore:
         return await self.readers.run(
             lambda connection: self._searcher.search(connection, query),
             lambda connection: self._searcher.search_at_once(connection, query),
+        )
+
+    async def first_page(self, query: Query) -> FirstPage | None:
+        return self.readers.at_once(
+            lambda connection: self._searcher.show_at_once(connection, query)
         )
 
     async def explain(self, query: Query) -> tuple[str, ...]:
