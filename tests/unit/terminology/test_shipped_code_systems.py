@@ -1,0 +1,48 @@
+"""The code systems of `terminology/` have what readings bear, and nothing else of ours."""
+
+import json
+
+import pytest
+
+from fhir_server.core.mapping.knowledge import parse
+from fhir_server.r4_files import shipped_folder
+
+FOLDER = shipped_folder("terminology")
+KNOWLEDGE = parse([(FOLDER / "measurements.json").read_bytes()])
+
+
+def concepts(name):
+    resource = json.loads((FOLDER / f"CodeSystem-{name}.json").read_text(encoding="utf-8"))
+    return {each["code"]: each.get("display") for each in resource["concept"]}
+
+
+def test_every_flag_without_a_standard_code_is_one_of_ours():
+    ours = {name: flag.display for name, flag in KNOWLEDGE.flags.items() if not flag.system}
+    assert concepts("reading-flag") == ours
+
+
+def test_every_measurement_without_a_standard_code_is_one_of_ours():
+    ours = {
+        str(owner): quality.display
+        for owner, quality in KNOWLEDGE.owners()
+        if not quality.mdc and not (quality.codes and all(code.codings() for code in quality.codes))
+    }
+    assert concepts("measurement") == ours
+
+
+def test_every_bit_of_a_status_is_known():
+    bits = {
+        f"{kind.status.mdc}.{bit.bit}"
+        for kind in KNOWLEDGE.measurements.values()
+        if kind.status
+        for bit in kind.status.bits.values()
+    }
+    assert set(concepts("asn1-to-hl7")) == bits
+
+
+@pytest.mark.parametrize("name", ["above-range", "below-range"])
+def test_a_flag_of_a_standard_has_its_display_and_our_words(name):
+    flag = KNOWLEDGE.flags[name]
+    assert flag.display.startswith("Off scale")
+    assert "the device's range" in flag.text
+    assert flag.text != flag.display
