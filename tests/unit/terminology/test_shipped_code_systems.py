@@ -46,3 +46,32 @@ def test_a_flag_of_a_standard_has_its_display_and_our_words(name):
     assert flag.display.startswith("Off scale")
     assert "the device's range" in flag.text
     assert flag.text != flag.display
+
+
+def pairs(name):
+    resource = json.loads((FOLDER / f"ConceptMap-{name}.json").read_text(encoding="utf-8"))
+    (group,) = resource["group"]
+    return {
+        (element["code"], target["code"]): target["equivalence"]
+        for element in group["element"]
+        for target in element["target"]
+        if target["equivalence"] != "unmatched"
+    }
+
+
+def test_the_map_from_mdc_says_what_the_map_to_it_does():
+    turned = {"wider": "narrower", "narrower": "wider"}
+    expected = {
+        (mdc, loinc): turned.get(equivalence, equivalence)
+        for (loinc, mdc), equivalence in pairs("loinc-mdc").items()
+    }
+    assert pairs("mdc-loinc") == expected
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("ConceptMap-*.json")), ids=lambda p: p.stem)
+def test_a_map_says_in_words_what_does_not_fit(path):
+    for group in json.loads(path.read_text(encoding="utf-8"))["group"]:
+        for element in group["element"]:
+            for target in element["target"]:
+                if target["equivalence"] in ("narrower", "inexact", "unmatched"):
+                    assert target["comment"], element["code"]
