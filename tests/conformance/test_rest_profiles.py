@@ -238,3 +238,12 @@ def test_a_shipped_profile_cannot_be_written_over(client):
     assert client.put("StructureDefinition/home-device", loose).status_code == 405
     device = {"resourceType": "Device", "meta": {"profile": [OURS + "home-device"]}}
     assert client.post("Device", device).status_code == 422
+
+
+def test_the_worst_is_told_first(client):
+    query = "Observation/$validate?profile=http://hl7.org/fhir/StructureDefinition/heartrate"
+    resource = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    severities = [issue["severity"] for issue in client.post(query, resource).json()["issue"]]
+    order = ["fatal", "error", "warning", "information"]
+    assert severities == sorted(severities, key=order.index)
+    assert {"error", "information"} <= set(severities)
