@@ -19,6 +19,7 @@ _SETS = "http://hl7.org/fhir/ValueSet"
 _LOINC, _MDC = "http://loinc.org", "urn:iso:std:iso:11073:10101"
 _GENDER = "http://hl7.org/fhir/administrative-gender"
 
+_PULSE = "8867-4"
 _NAMED = (
     *("CarePlan", "DetectedIssue", "Observation", "Patient", "Practitioner", "Subscription"),
     "ValueSet",
@@ -32,7 +33,7 @@ _QUESTIONS = {
     "history": "Device/_history",
     "everything": "Patient/{Patient}/$everything",
     "lastn": "Observation/$lastn?patient={Patient}&category=vital-signs",
-    "stats": "Observation/$stats?subject=Patient/{Patient}&code=8480-6&system=http://loinc.org&statistic=average",
+    "stats": f"Observation/$stats?subject={{Pulse}}&code={_PULSE}&system=http://loinc.org&statistic=average",
     "adherence": "CarePlan/{CarePlan}/$adherence",
     "meta": "Observation/{Observation}/$meta",
     "home-blood-pressure": "Patient/{Patient}/$home-blood-pressure?start=2018-03-01&end=2018-04-30",
@@ -166,6 +167,9 @@ def _ids(server: str) -> dict[str, str]:
     for resource_type in _NAMED:
         for resource in _all(server, resource_type)[:1]:
             found[resource_type] = resource["id"]
+    for resource in _all(server, "Observation"):
+        if resource["code"].get("coding", [{}])[0].get("code") == _PULSE:
+            found["Pulse"] = resource["subject"]["reference"]
     return found
 
 

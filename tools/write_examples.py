@@ -8,7 +8,7 @@ beside them the definitions that these refer to.
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,12 @@ Json = dict[str, Any]
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFINITIONS = ("StructureDefinition", "ValueSet", "CodeSystem", "ConceptMap")
 # R4 binds to all that IANA has registered; a validator without a terminology server has none.
-_MEDIA_TYPES: Json = {
-    "resourceType": "CodeSystem",
-    "id": "media-types",
-    "url": "urn:ietf:bcp:13",
-    "status": "active",
-    "content": "complete",
-    "concept": [
-        {"code": code}
-        for code in (
-            *("application/fhir+json", "application/fhir+xml", "json", "xml"),
-            *("application/json", "application/json-patch+json", "application/merge-patch+json"),
-            *("application/xml", "application/pkcs7-signature", "text/plain"),
-        )
-    ],
-}
+_MEDIA_TYPES = (
+    *("application/fhir+json", "application/fhir+xml", "json", "xml"),
+    *("application/json", "application/json-patch+json", "application/merge-patch+json"),
+    *("application/xml", "application/pkcs7-signature", "text/plain"),
+)
+_UNITS_OF_TIME = ("s", "min", "h", "d", "wk", "mo", "a", "1")
 
 
 def of_mappings() -> Iterator[tuple[str, Json]]:
@@ -47,12 +38,32 @@ def of_mappings() -> Iterator[tuple[str, Json]]:
 
 
 def definitions() -> Iterator[tuple[str, Json]]:
-    """What ships of our own, beside R4's."""
-    yield "CodeSystem-media-types", _MEDIA_TYPES
+    """What ships of our own, beside R4's.
+
+    Of a code system of which a part ships, that part is told to be all: a validator without a
+    terminology server looks at no other, and what we write is to be among what we know.
+    """
+    yield "CodeSystem-media-types", _all_of("urn:ietf:bcp:13", _MEDIA_TYPES)
+    measurements = json.loads((_ROOT / "terminology" / "measurements.json").read_bytes())
+    units = (*measurements["units"], *_UNITS_OF_TIME)
+    yield "CodeSystem-ucum", _all_of("http://unitsofmeasure.org", dict.fromkeys(units))
     for folder in ("profiles", "terminology"):
         for path in sorted((_ROOT / folder).rglob("*-*.json")):
             if path.name.startswith(_DEFINITIONS):
-                yield path.stem, json.loads(path.read_text(encoding="utf-8"))
+                resource = json.loads(path.read_bytes())
+                if resource.get("content") == "fragment":
+                    resource["content"] = "complete"
+                yield path.stem, resource
+
+
+def _all_of(url: str, codes: Iterable[str]) -> Json:
+    return {
+        "resourceType": "CodeSystem",
+        "url": url,
+        "status": "active",
+        "content": "complete",
+        "concept": [{"code": code} for code in codes],
+    }
 
 
 def write(folder: Path, resources: Iterator[tuple[str, Json]]) -> Counter[str]:

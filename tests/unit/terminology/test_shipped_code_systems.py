@@ -48,6 +48,32 @@ def test_a_flag_of_a_standard_has_its_display_and_our_words(name):
     assert flag.text != flag.display
 
 
+def codings(value):
+    if isinstance(value, dict):
+        if isinstance(value.get("system"), str) and isinstance(value.get("code"), str):
+            yield value["system"], value["code"]
+        for each in value.values():
+            yield from codings(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from codings(each)
+
+
+def test_every_code_that_the_examples_make_is_in_the_part_that_ships():
+    shipped = {}
+    for path in FOLDER.glob("CodeSystem-*.json"):
+        resource = json.loads(path.read_text(encoding="utf-8"))
+        shipped[resource["url"]] = {each["code"] for each in resource["concept"]}
+    made = {
+        coding
+        for path in shipped_folder("mappings").glob("*/examples/*.expected.json")
+        for coding in codings(json.loads(path.read_text(encoding="utf-8")))
+        if coding[0] in shipped
+    }
+    assert len(made) > 50
+    assert {(system, code) for system, code in made if code not in shipped[system]} == set()
+
+
 def pairs(name):
     resource = json.loads((FOLDER / f"ConceptMap-{name}.json").read_text(encoding="utf-8"))
     (group,) = resource["group"]
