@@ -111,3 +111,22 @@ def test_to_change_one_is_refused(client, name):
 def test_an_operation_can_be_called_on_a_shipped_definition(client):
     answer = client.get("CodeSystem/mdc-subset/$validate-code?code=150020").json()
     assert answer["parameter"][0] == {"name": "result", "valueBoolean": True}
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+def test_a_bundle_reads_one_as_a_request_does(client, kind):
+    name = "OperationDefinition/adherence"
+    entry = {"request": {"method": "GET", "url": name}}
+    bundle = {"resourceType": "Bundle", "type": kind, "entry": [entry]}
+    (answer,) = client.post("", bundle).json()["entry"]
+    assert answer["resource"] == client.get(name).json()
+
+
+def test_patch_and_conditional_writes_do_not_reach_one(client):
+    headers = {"Content-Type": "application/json-patch+json"}
+    change = [{"op": "replace", "path": "/status", "value": "retired"}]
+    name = "OperationDefinition/adherence"
+    assert client.send("PATCH", name, change, headers=headers).status_code in (404, 405)
+    query = "OperationDefinition?url=https://pmp.example/fhir/OperationDefinition/adherence"
+    assert client.send("DELETE", query).status_code < 500
+    assert client.get(name).json()["status"] == "active"
