@@ -41,22 +41,23 @@ from fhir_server.definitions import (
     read_mapping_files,
     read_mapping_language,
     read_monitoring_rules,
-    read_plan_definitions,
     read_topics,
 )
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
 from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
+from fhir_server.interactions.shipped import Shipped
 from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.guard_assignments import AssignmentGuard
+from fhir_server.operations.guard_shipped import ShippedGuard
 from fhir_server.operations.judge import Judge
 from fhir_server.operations.judged_store import JudgedStore, Judging
 from fhir_server.operations.keep_views import keep_views
 from fhir_server.operations.missed_measurements import keep_sweeping
 from fhir_server.operations.place_again import PlacingAgain
+from fhir_server.operations.plan_templates import store_templates
 from fhir_server.operations.profile_checks import LiveProfiles, ProfileChecks
 from fhir_server.operations.raise_alerts import Alerts
-from fhir_server.operations.shipped_resources import store_shipped
 from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
 from fhir_server.outbox.records import StoreRecords
@@ -70,7 +71,7 @@ from fhir_server.outbox.subscription_topics import LiveReader
 from fhir_server.outbox.subscription_worker import PACE as SUBSCRIPTIONS_PACE
 from fhir_server.outbox.subscription_worker import Subscriptions
 from fhir_server.outbox.worker import Worker
-from fhir_server.profile_folders import read_project_profiles
+from fhir_server.profile_folders import read_plan_definitions
 from fhir_server.rest import health, metrics, openapi, readings, routes, websocket
 from fhir_server.rest.application import Application
 from fhir_server.rest.draining import Draining
@@ -253,9 +254,9 @@ def open_components(settings: Settings) -> Components:
     live_reader = LiveReader(store.outbox, subscription_reader)
     live_profiles = LiveProfiles(definitions.profiles, store.outbox, definitions.codes_with)
     profile_checks = ProfileChecks(definitions.validator, live_profiles, settings.unknown_profiles)
-    key = settings.page_key.encode()
+    shipped, key = Shipped(definitions.shipped, indexer), settings.page_key.encode()
     context = Context(
-        store=JudgedStore(store, *_judges(settings, definitions)),
+        store=JudgedStore(store, ShippedGuard(shipped), *_judges(settings, definitions)),
         parameters=definitions.parameters,
         terminology=definitions.terminology,
         thorough=profile_checks,
@@ -285,6 +286,7 @@ def open_components(settings: Settings) -> Components:
         subscriptions=live_reader,
         shelf=DefinitionShelf(store.outbox, definitions.terminology),
         remote_terminology=_remote_terminology(settings),
+        shipped=shipped,
     )
     return Components(
         settings, definitions, mappings, store, context, subscription_reader, live_reader
@@ -319,8 +321,7 @@ def _remote_terminology(settings: Settings) -> TerminologyClient | None:
 def create_app(settings: Settings | None = None, opened: Components | None = None) -> FastAPI:
     """The ASGI application; the store closes after the last request.
 
-    `opened` are components that were opened before, and are closed with the application;
-    without them it opens its own when it starts.
+    `opened` were opened before, and are closed with it; without them it opens its own.
     """
     settings = opened.settings if opened else settings or Settings()
     draining = Draining(settings.drain_seconds)
@@ -352,8 +353,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         await adopt_definitions(store, adopt)
         if settings.plan_templates:
             folders = components.definitions.profile_folders
-            shipped = read_plan_definitions(folders), read_project_profiles(folders)
-            await store_shipped(components.context, *shipped)
+            await store_templates(components.context, read_plan_definitions(folders))
         sweeping = (
             [asyncio.create_task(keep_sweeping(components.context))] if settings.monitoring else []
         )

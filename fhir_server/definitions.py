@@ -15,6 +15,7 @@ import msgspec
 from fhir_server.core import resource_json
 from fhir_server.core.compartment import Compartments
 from fhir_server.core.element_types import Element, ElementTypes
+from fhir_server.core.identity import is_resource_id
 from fhir_server.core.mapping.files import ExampleFiles, MappingFiles
 from fhir_server.core.mapping.language import Language, parse_language
 from fhir_server.core.monitoring.limits import MonitoringRules
@@ -36,7 +37,7 @@ from fhir_server.core.validation.profiles import Profiles
 from fhir_server.core.validation.structure import StructureValidator
 from fhir_server.core.validation.type_rules import ElementRule, TypeRule, TypeRules
 from fhir_server.errors import MalformedResource
-from fhir_server.profile_folders import codes_of, of_kinds, read_definitions
+from fhir_server.profile_folders import codes_of, of_kinds, read_definitions, read_operations
 from fhir_server.r4_files import (
     decode,
     profile_value_sets,
@@ -56,7 +57,8 @@ _ANY = "Resource"
 class Definitions:
     """What the three folders say, read once at start-up.
 
-    The folders are the shipped one first, then the extra ones as they were given.
+    The folders are the shipped one first, then the extra ones as they were given. `shipped`
+    are those definitions that a client may read.
     """
 
     element_types: ElementTypes
@@ -66,6 +68,7 @@ class Definitions:
     terminology: Terminology
     terminology_resources: tuple[Resource, ...]
     profiles: Profiles
+    shipped: tuple[Resource, ...]
     mapping_folders: tuple[Path, ...]
     profile_folders: tuple[Path, ...]
     terminology_folders: tuple[Path, ...]
@@ -119,6 +122,11 @@ def load(
             base_invariants.build(rules).keys,
             codes_of(known),
             (*decode("profiles.json", list[Resource]), *of_kinds(found, "StructureDefinition")),
+        ),
+        shipped=(
+            *decode("operations.json", dict[str, Resource]).values(),
+            *read_operations(profile_folders),
+            *(each for each in (*found, *resources) if is_resource_id(each.get("id", ""))),
         ),
         mapping_folders=_folders("mappings", mappings),
         profile_folders=profile_folders,
@@ -215,26 +223,6 @@ def read_topics(profile_folders: Sequence[Path]) -> list[Resource]:
             if resource["resourceType"] != "SubscriptionTopic" or not resource.get("url"):
                 raise ValueError(f"{path} is no SubscriptionTopic with a url")
             found[resource["url"]] = resource
-    return list(found.values())
-
-
-def read_plan_definitions(profile_folders: Sequence[Path]) -> list[Resource]:
-    """The PlanDefinitions in `plans/` of these folders; of one id the last counts.
-
-    Raises:
-        ValueError: a file is none, or has no id and url.
-    """
-    found: dict[str, Resource] = {}
-    for folder in profile_folders:
-        for path in sorted((folder / "plans").glob("*.json")):
-            try:
-                resource = resource_json.parse_resource(path.read_bytes())
-            except MalformedResource as error:
-                raise ValueError(f"{path}: {error}") from None
-            is_one = resource["resourceType"] == "PlanDefinition"
-            if not is_one or not resource.get("url") or not resource.get("id"):
-                raise ValueError(f"{path} is no PlanDefinition with an id and a url")
-            found[resource["id"]] = resource
     return list(found.values())
 
 

@@ -1,13 +1,15 @@
-"""Reads what profile folders hold: StructureDefinitions, value sets, and FHIR packages."""
+"""Reads what profile folders hold: definitions of profiles, operations and plans, packages."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from fhir_server.core import resource_json
+from fhir_server.core.identity import is_resource_id
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.terminology.terminology import NotLoaded, Terminology
 from fhir_server.core.terminology.value_set import Codes
 from fhir_server.core.validation.profile_files import parse_definition, unpack
-from fhir_server.errors import InvalidSearch
+from fhir_server.errors import InvalidSearch, MalformedResource
 
 
 def read_definitions(profile_folders: Sequence[Path]) -> list[Resource]:
@@ -49,6 +51,43 @@ def read_project_profiles(profile_folders: Sequence[Path]) -> list[Resource]:
                 raise ValueError(f"{resource['url']} in {folder / 'project'} has no id")
             found[resource["id"]] = resource
     return list(found.values())
+
+
+def read_operations(profile_folders: Sequence[Path]) -> list[Resource]:
+    """The OperationDefinitions in these folders and below them.
+
+    Raises:
+        ValueError: a file is none, or has no id and url.
+    """
+    files = (
+        path for folder in profile_folders for path in folder.rglob("OperationDefinition-*.json")
+    )
+    return [_read(path, "OperationDefinition") for path in sorted(files)]
+
+
+def read_plan_definitions(profile_folders: Sequence[Path]) -> list[Resource]:
+    """The PlanDefinitions in `plans/` of these folders; of one id the last counts.
+
+    Raises:
+        ValueError: a file is none, or has no id and url.
+    """
+    found: dict[str, Resource] = {}
+    for folder in profile_folders:
+        for path in sorted((folder / "plans").glob("*.json")):
+            resource = _read(path, "PlanDefinition")
+            found[resource["id"]] = resource
+    return list(found.values())
+
+
+def _read(path: Path, resource_type: str) -> Resource:
+    try:
+        resource = resource_json.parse_resource(path.read_bytes())
+    except MalformedResource as error:
+        raise ValueError(f"{path}: {error}") from None
+    is_one = resource["resourceType"] == resource_type
+    if not is_one or not resource.get("url") or not is_resource_id(resource.get("id", "")):
+        raise ValueError(f"{path} is no {resource_type} with an id and a url")
+    return resource
 
 
 def codes_of(terminology: Terminology) -> Callable[[str], Codes | None]:

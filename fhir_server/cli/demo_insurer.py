@@ -123,7 +123,11 @@ def show(insured: Insured, console: Console) -> None:
 
 
 def _consent(patient: Resource, payor: Resource) -> Resource:
-    actor = {"role": {"coding": [{"code": "IRCP"}]}, "reference": payor}
+    recipient = {
+        "system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType",
+        "code": "IRCP",
+    }
+    actor = {"role": {"coding": [recipient]}, "reference": payor}
     return {
         "resourceType": "Consent",
         "status": "active",

@@ -43,10 +43,10 @@ class Door(Protocol):
 
 
 class ServerDoor:
-    """By HTTP; `server` is the URL without /fhir."""
+    """By HTTP; `server` is the URL without /fhir, or with it."""
 
     def __init__(self, server: str) -> None:
-        self._url = f"{server.rstrip('/')}/fhir"
+        self._url = f"{server.rstrip('/').removesuffix('/fhir')}/fhir"
         self._session = requests.Session()
 
     def __enter__(self) -> Self:

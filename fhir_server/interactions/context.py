@@ -20,6 +20,7 @@ from fhir_server.core.version import Version
 from fhir_server.errors import Issue
 from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
+from fhir_server.interactions.shipped import Shipped
 from fhir_server.store.protocol import Outbox, Store
 
 
@@ -126,7 +127,7 @@ class Context:
     `operations` are those that routes, Bundles and the CapabilityStatement know.
     `page_key` makes page links: processes that serve the same clients share it. `outbox`
     and `subscriptions` are for what is asked about deliveries, `thorough` for `$validate`.
-    `shelf` keeps definitions between requests.
+    `shelf` keeps definitions between requests; `shipped` are those that come with the program.
     """
 
     store: Store
@@ -150,6 +151,7 @@ class Context:
     shelf: DefinitionShelf | None = None
     remote_terminology: RemoteTerminology | None = None
     thorough: ThoroughValidator | None = None
+    shipped: Shipped = field(default_factory=Shipped)
 
     def at(self, base_url: str) -> "Context":
         """The same, for a request that came by `base_url`."""

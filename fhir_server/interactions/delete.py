@@ -17,9 +17,11 @@ async def delete(ctx: Context, key: ResourceKey, if_match: EntityTags | None = N
     """Delete `key`; to delete what is not there is no error.
 
     Raises:
+        Unsupported: `key` comes with the program.
         PreconditionFailed: the current version is not what the client thinks.
     """
     check_resource_type(ctx, key.resource_type)
+    ctx.shipped.check_changeable(key)
     return await ctx.store.commit(decide(key, if_match))
 
 

@@ -24,6 +24,8 @@ async def read(ctx: Context, key: ResourceKey) -> Version:
     version = await ctx.store.read(key)
     if version is None:
         check_key(ctx, key)
+        version = ctx.shipped.get(key)
+    if version is None:
         raise NotFound(f"{key} is not known")
     return check_present(version)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from fhir_server.core import reference
+from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.query import (
     UNRESTRICTED,
@@ -83,6 +84,9 @@ async def _find(ctx: Context, missing: NotLoaded) -> Resource | CodeSystem | Non
     if named is not None and named.is_local:
         if named.resource_type != resource_type:
             return None
+        shipped = ctx.shipped.get(ResourceKey(resource_type, named.resource_id))
+        if shipped is not None:
+            return shipped.resource()
         found = await _newest(ctx, resource_type, (("_id", TokenValue(None, named.resource_id)),))
         return await _whole(ctx, found) if found else None
     url, _, version = missing.url.partition("|")

@@ -105,7 +105,7 @@ def _decide(ctx: Context, plan: Plan, tx: Transaction) -> Results:
     for reading in plan.readings:
         if reading.key is not None:
             with placed(reading.entry.position):
-                results[reading.entry.position] = Found(_read(reading.key, tx))
+                results[reading.entry.position] = Found(_read(ctx, reading.key, tx))
     return results
 
 
@@ -202,8 +202,8 @@ def _put(write: Creation | Update, tx: Transaction, results: Results) -> None:
             )(tx)
 
 
-def _read(key: ResourceKey, tx: Transaction) -> Version:
-    version = tx.read(key)
+def _read(ctx: Context, key: ResourceKey, tx: Transaction) -> Version:
+    version = tx.read(key) or ctx.shipped.get(key)
     if version is None:
         raise NotFound(f"{key} is not known")
     return check_present(version)

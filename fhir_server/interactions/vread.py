@@ -24,6 +24,9 @@ async def vread(ctx: Context, key: ResourceKey, version_id: str) -> Version:
     version = None
     if _is_version_id(version_id):
         version = await ctx.store.vread(key, int(version_id))
+        if version is None:
+            shipped = ctx.shipped.get(key)
+            version = shipped if shipped and shipped.version_id == int(version_id) else None
     if version is None:
         raise NotFound(f"{key} has no such version")
     return check_present(version)

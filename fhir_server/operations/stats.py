@@ -69,7 +69,7 @@ async def stats(ctx: Context, call: Invocation) -> bytes:
     for token in asked.codes:
         versions = await _find(ctx, asked, token)
         found, resources = await asyncio.to_thread(_measure, versions, token)
-        parameters.append({"name": "statistics", "resource": _tell(asked, token, found)})
+        parameters.append({"name": "statistics", "resource": _tell(asked, token, found, resources)})
         if asked.is_include:
             sources |= {resource["id"]: resource for resource in resources}
     if len(sources) > asked.limit:
@@ -226,21 +226,43 @@ def _measure(versions: Sequence[Version], token: TokenValue) -> tuple[Measuremen
     return measure(resources, token.system, token.code or ""), resources
 
 
-def _tell(asked: _Asked, token: TokenValue, found: Measurements) -> Resource:
-    """The Observation that tells the statistics of one code."""
+def _tell(
+    asked: _Asked, token: TokenValue, found: Measurements, resources: Sequence[Resource]
+) -> Resource:
+    """The Observation that tells the statistics of one code, whose `resources` it is about."""
     coding = {"system": token.system, "code": token.code}
     concept = found.concept or {"coding": [{k: v for k, v in coding.items() if v}]}
     told: Resource = {
         "resourceType": _TYPE,
         "status": "final",
+        **_category(resources),
         "code": concept,
         "subject": {"reference": asked.subject},
     }
-    if asked.period:
-        told["effectivePeriod"] = asked.period
+    if period := asked.period or _measured_in(resources):
+        told["effectivePeriod"] = period
     ordered = sorted(found.values)
     told["component"] = [_component(code, ordered, found) for code in asked.statistics]
     return told
+
+
+def _category(resources: Sequence[Resource]) -> Resource:
+    """The categories that all of `resources` have: of vital signs, statistics are some too."""
+    first, *others = [each.get("category", ()) for each in resources] or [()]
+    shared = [each for each in first if all(each in other for other in others)]
+    return {"category": shared} if shared else {}
+
+
+def _measured_in(resources: Sequence[Resource]) -> dict[str, str]:
+    """From the first of `resources` to the last; the newest comes first."""
+    bounds = {}
+    for name, resource in (("start", resources[-1:]), ("end", resources[:1])):
+        for each in resource:
+            period = each.get("effectivePeriod", {})
+            moment = each.get("effectiveDateTime") or each.get("effectiveInstant")
+            if text := moment or period.get(name) or period.get("start"):
+                bounds[name] = text
+    return bounds
 
 
 def _component(code: str, ordered: Sequence[Decimal], found: Measurements) -> Resource:

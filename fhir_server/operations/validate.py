@@ -14,6 +14,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.operation import Invocation
 from fhir_server.interactions.read import read
 
+_SEVERITIES = ("fatal", "error", "warning", "information")
 _MODES = frozenset({"create", "update", "delete", "profile"})
 _MOST_PROFILES = 20
 
@@ -73,4 +74,6 @@ async def _delete_issues(ctx: Context, call: Invocation) -> tuple[Issue, ...]:
 
 
 def _answer(issues: tuple[Issue, ...]) -> bytes:
-    return resource_json.format(operation_outcome(issues or ALL_OK))
+    """The worst first: what must be put right is not to be looked for among what may be."""
+    told = sorted(issues, key=lambda issue: _SEVERITIES.index(issue.severity))
+    return resource_json.format(operation_outcome(told or ALL_OK))

@@ -250,12 +250,18 @@ def test_what_a_device_sent_is_valid_by_its_profile_and_by_r4s(client, server, u
     assert [e["resource"]["id"] for e in found.json()["entry"]] == [stored["id"]]
 
 
-def test_a_stored_text_of_a_shipped_profile_does_not_count(client):
+def test_a_shipped_profile_cannot_be_written_over(client):
     shipped = client.get("StructureDefinition/home-device").json()
     loose = {**shipped, "differential": {"element": [{"id": "Device", "path": "Device"}]}}
-    try:
-        assert client.put("StructureDefinition/home-device", loose).status_code == 200
-        device = {"resourceType": "Device", "meta": {"profile": [OURS + "home-device"]}}
-        assert client.post("Device", device).status_code == 422
-    finally:
-        assert client.put("StructureDefinition/home-device", shipped).status_code == 200
+    assert client.put("StructureDefinition/home-device", loose).status_code == 405
+    device = {"resourceType": "Device", "meta": {"profile": [OURS + "home-device"]}}
+    assert client.post("Device", device).status_code == 422
+
+
+def test_the_worst_is_told_first(client):
+    query = "Observation/$validate?profile=http://hl7.org/fhir/StructureDefinition/heartrate"
+    resource = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    severities = [issue["severity"] for issue in client.post(query, resource).json()["issue"]]
+    order = ["fatal", "error", "warning", "information"]
+    assert severities == sorted(severities, key=order.index)
+    assert {"error", "information"} <= set(severities)

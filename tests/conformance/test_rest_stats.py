@@ -70,6 +70,27 @@ def test_statistics_of_one_code(client, patient):
     assert resource["component"][0]["valueQuantity"]["code"] == "Cel"
 
 
+def test_what_is_told_of_vital_signs_is_some_too(client, patient):
+    vital = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category",
+                         "code": "vital-signs"}]}  # fmt: skip
+    own = {"text": "at home"}
+    client.create(
+        measured(patient, "2024-03-02", quantity(61, "/min"), "8867-4", category=[own, vital])
+    )
+    client.create(measured(patient, "2024-03-01", quantity(60, "/min"), "8867-4", category=[vital]))
+    (parameter,) = stats(client, patient, f"code=8867-4&system={LOINC}&statistic=average")
+    assert parameter["resource"]["category"] == [vital]
+    assert parameter["resource"]["effectivePeriod"] == {"start": "2024-03-01", "end": "2024-03-02"}
+    checked = client.post(
+        "Observation/$validate?profile=http://hl7.org/fhir/StructureDefinition/heartrate",
+        json.loads(json.dumps(parameter["resource"], default=float)),
+    )
+    severities = {issue["severity"] for issue in checked.json()["issue"]}
+    assert "error" not in severities, checked.text
+    (nothing,) = stats(client, patient, "code=w&statistic=average")
+    assert not {"category", "effectivePeriod"} & nothing["resource"].keys()
+
+
 def test_a_period_limits_them(client, patient):
     for day, value in enumerate((1, 2, 3, 4), 1):
         client.create(measured(patient, f"2024-03-0{day}T10:00:00Z", quantity(value, "kg"), "w"))

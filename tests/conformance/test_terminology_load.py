@@ -47,6 +47,16 @@ def test_a_loaded_code_system_answers_as_one_and_loading_again_changes_nothing(t
         assert outcome["valueCode"] == "subsumes"
 
 
+@pytest.mark.parametrize("suffix", ["", "/", "/fhir", "/fhir/"])
+def test_a_server_is_meant_with_its_base_or_without(tmp_path, suffix, server, client):
+    file = tmp_path / "small.json"
+    file.write_text(json.dumps({**big(2), "url": f"urn:small{suffix}"}))
+    done = run(file, "--server", f"{server.url}{suffix}")
+    assert done.exit_code == 0, done.output
+    query = {"system": f"urn:small{suffix}", "code": "c1"}
+    assert client.get("CodeSystem/$lookup", params=query).status_code == 200
+
+
 @pytest.mark.parametrize("text", ["{", '{"resourceType": "Patient"}'])
 def test_what_is_no_code_system_is_refused(tmp_path, text):
     file = tmp_path / "other.json"

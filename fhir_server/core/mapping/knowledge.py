@@ -115,14 +115,20 @@ class Measurement(Quality, frozen=True, kw_only=True):
 class Flag(msgspec.Struct, frozen=True):
     """Something a device says about a reading; `element` is where FHIR has it.
 
-    Without a `system` and `code` of a standard, the flag's name is our own code.
+    Without a `system` and `code` of a standard, the flag's name is our own code. `words` say
+    it plainer than that standard's `display`.
     """
 
     display: str
+    words: str = ""
     questionable: bool = False
     element: Literal["interpretation", "method"] = "interpretation"
     system: str = ""
     code: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.words or self.display
 
 
 class Conversion(msgspec.Struct, frozen=True, rename={"source": "from", "target": "to"}):

@@ -379,7 +379,7 @@ def _codeable(codings: list[Coding], text: str) -> Concept:
 
 def _flag_concept(name: str, flag: Flag) -> Concept:
     coding = Coding(flag.system or FLAG_SYSTEM, flag.code or name, flag.display)
-    return {"coding": [coding_json(coding)], "text": flag.display}
+    return {"coding": [coding_json(coding)], "text": flag.text}
 
 
 def _concept(coding: Mapping[str, Any] | None) -> Concept | None:

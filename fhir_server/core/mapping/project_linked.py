@@ -52,7 +52,7 @@ class StatusTemplate:
             }
             for name, bit in status.bits.items():
                 coding = {"system": _BIT_SYSTEM, "code": f"{status.mdc}.{bit.bit}"}
-                text = bit.display or knowledge.flags[name].display
+                text = bit.display or knowledge.flags[name].text
                 self._bits[name] = {"coding": [coding], "text": text}
 
     def code(self, reading: Reading) -> dict[str, Any]:

@@ -115,8 +115,12 @@ def quarantine_task(
         task["focus"] = {"reference": str(about.observation)}
     if about.patient is not None:
         task["for"] = {"reference": str(about.patient)}
-    task["authoredOn"] = _format(held.gateway.received)
-    task["lastModified"] = format_instant(now)
+    received = held.gateway.received
+    task["authoredOn"] = _format(received)
+    modified = format_instant(now)
+    # The moment of a commit has whole milliseconds: it may seem to be before what it commits.
+    is_before = datetime.fromisoformat(modified) < received
+    task["lastModified"] = _format(received) if is_before else modified
     # What a payload calls a device may be no text that FHIR can hold.
     if about.device is not None and _is_clean(about.device):
         task["requester"] = {"type": "Device", "identifier": _identifier(about.device)}

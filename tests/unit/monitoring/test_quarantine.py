@@ -139,3 +139,19 @@ def test_a_task_that_lost_an_input_is_told_from_one_that_has_all(missing):
 def test_another_task_is_no_quarantined_reading():
     assert not quarantine.is_quarantined_reading({"code": {"coding": [{"code": "approve"}]}})
     assert quarantine.is_quarantined_reading(task_of(HeldBack("m", b"x", 0, Gateway(NOW))))
+
+
+@given(received=times)
+def test_a_task_was_never_changed_before_it_was_written(received):
+    task = task_of(HeldBack("m", b"x", 0, Gateway(received)))
+    authored, modified = (
+        datetime.fromisoformat(task[name]) for name in ("authoredOn", "lastModified")
+    )
+    assert authored == received
+    assert modified == max(authored, NOW)
+
+
+def test_a_task_of_the_same_millisecond_was_not_changed_before_it_was_written():
+    received = NOW.replace(microsecond=207)
+    task = task_of(HeldBack("m", b"x", 0, Gateway(received)))
+    assert datetime.fromisoformat(task["lastModified"]) == received

@@ -1,14 +1,22 @@
 """What R4 publishes of the value sets that Observation, Device and CarePlan are bound to.
 
 From HL7's package `hl7.fhir.r4.expansions` 4.0.1 (CC0-1.0): codes and displays, in its order.
-Not among them: sets of LOINC, SNOMED CT and languages, whose code systems are not R4's own.
+Of the sets that are bound there it has three kinds more: languages, and what a reference range
+applies to, which are compared by their codes (its names of languages are Danish and Dutch, and
+names of SNOMED CT concepts are not here), and those of LOINC or SNOMED CT that need all of it.
 """
+
+from datetime import UTC, datetime
+from hashlib import sha256
 
 import pytest
 
 from fhir_server.core.terminology.checking import check_in_value_set
 from fhir_server.core.terminology.coding import Asked
-from fhir_server.definitions import load
+from fhir_server.core.terminology.expansion import Wish, expand
+from fhir_server.core.terminology.terminology import NotLoaded, Unknown
+from fhir_server.core.terminology.value_set import NotTold
+from fhir_server.definitions import load, load_element_types
 
 VALUE_SET = "http://hl7.org/fhir/ValueSet/"
 FHIR = "http://hl7.org/fhir/"
@@ -139,6 +147,65 @@ def test_validate_code_answers_as_the_published_expansion_has_it(terminology, na
         assert is_valid(Asked(system, f"{code}-")) is False
         assert is_valid(Asked("urn:other", code)) is False
         assert is_valid(Asked(system, code, None, "Something else")) is False
+
+
+LANGUAGES = """
+ar bn cs da de de-AT de-CH de-DE el en en-AU en-CA en-GB en-IN en-NZ en-SG en-US es es-AR es-ES
+es-UY fi fr fr-BE fr-CH fr-FR fy fy-NL hi hr it it-CH it-IT ja ko nl nl-BE nl-NL no no-NO pa pl pt
+pt-BR ru ru-RU sr sr-RS sv sv-SE te zh zh-CN zh-HK zh-SG zh-TW
+"""
+# The digest of its 924 codes in the published order.
+APPLIES_TO = "943be08ff65fee72bc6e8be95b48cf6aab1b4265f1db1e75613d2151aee3454b"
+NEED_ALL_OF_ANOTHERS = (
+    *("body-site", "care-plan-activity-outcome", "care-plan-category", "clinical-findings"),
+    *("device-type", "medication-codes", "observation-codes", "observation-methods"),
+    "procedure-code",
+)
+
+
+def expanded(terminology, name):
+    """The codes, where what is not known here is known nowhere."""
+    while True:
+        try:
+            selection = terminology.selection(VALUE_SET + name)
+            found = expand({}, selection, Wish(), "urn:x", datetime(2024, 5, 1, tzinfo=UTC))
+            return [(each["system"], each["code"]) for each in found["expansion"]["contains"]]
+        except NotLoaded as missing:
+            terminology = terminology.having(missing, None)
+
+
+def test_the_languages_are_the_published_ones(terminology):
+    assert expanded(terminology, "languages") == [
+        ("urn:ietf:bcp:47", code) for code in LANGUAGES.split()
+    ]
+
+
+def test_what_a_reference_range_applies_to_is_what_is_published(terminology):
+    found = expanded(terminology, "referencerange-appliesto")
+    text = "\n".join(f"{system}|{code}" for system, code in found)
+    assert len(found) == 924
+    assert sha256(text.encode()).hexdigest() == APPLIES_TO
+
+
+@pytest.mark.parametrize("name", NEED_ALL_OF_ANOTHERS)
+def test_a_set_of_a_system_that_is_not_all_here_is_not_guessed(terminology, name):
+    with pytest.raises((NotTold, Unknown)):
+        expanded(terminology, name)
+
+
+def test_every_set_that_is_bound_there_is_accounted_for(terminology):
+    types = load_element_types()
+    assert {"Observation", "Device", "CarePlan"} <= load().validator.resource_types
+    bound = {
+        element.value_set.removeprefix(VALUE_SET)
+        for name in ("Observation", "Observation.component", "Device", "Device.deviceName",
+                     "Device.udiCarrier", "CarePlan", "CarePlan.activity",
+                     "CarePlan.activity.detail")
+        for element in types.elements(name).values()
+        if element.value_set.startswith(VALUE_SET)
+    }  # fmt: skip
+    assert bound
+    assert bound <= {*PUBLISHED, "languages", *NEED_ALL_OF_ANOTHERS}
 
 
 def test_every_set_that_these_types_are_bound_to_is_here(terminology):

@@ -16,6 +16,7 @@ from fhir_server.core.mapping.reading import Gateway, IdentifierToken, Reading
 from fhir_server.core.monitoring import alert, enrolment, plan_definition
 from fhir_server.core.monitoring.episode import Episode
 from fhir_server.core.monitoring.rule import Rule, RuleKind
+from fhir_server.profile_folders import read_plan_definitions
 
 DEFINITIONS = definitions.load()
 URL = "https://pmp.example/fhir/StructureDefinition/"
@@ -78,7 +79,7 @@ def enrolments():
 def applied_plans():
     """Every template of a plan: stored, and as a proposal."""
     zone = UTC
-    for definition in definitions.read_plan_definitions(DEFINITIONS.profile_folders):
+    for definition in read_plan_definitions(DEFINITIONS.profile_folders):
         for is_stored in (True, False):
             how = plan_definition.Application(
                 subject={"reference": "Patient/p"},
