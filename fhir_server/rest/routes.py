@@ -19,6 +19,12 @@ from fhir_server.rest.operation_routes import OPERATIONS, operation_routes
 
 INTERACTION_ROUTES = (
     FhirRoute("GET", "/metadata", system_level.capabilities, "capabilities"),
+    FhirRoute(
+        "GET",
+        "/.well-known/smart-configuration",
+        system_level.smart_configuration,
+        "smart-configuration",
+    ),
     FhirRoute("POST", "/", system_level.batch_or_transaction, "transaction"),
     FhirRoute("GET", "/", system_level.search, "search-system"),
     FhirRoute("POST", "/_search", system_level.search_by_post, "search-system"),
