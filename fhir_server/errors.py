@@ -134,7 +134,7 @@ class Throttled(FhirError):
 
     code = "throttled"
 
-    def __init__(self, diagnostics: str, retry_after: int) -> None:
+    def __init__(self, diagnostics: str, retry_after: int = 60) -> None:
         super().__init__(diagnostics)
         self.retry_after = retry_after
 

@@ -21,7 +21,7 @@ Mappings = Annotated[
 ]
 Devices = Annotated[
     list[str] | None,
-    typer.Option("--device", help="system|value, or system| for all; repeatable. Any."),
+    typer.Option("--device", help="system|value, system| for all, |value; repeatable. Any."),
 ]
 PerMinute = Annotated[
     int | None, typer.Option(min=1, help="Readings it may send a minute. No limit.")
@@ -108,9 +108,9 @@ def rotate(
 
 def _check_devices(devices: list[str]) -> None:
     for each in devices:
-        system, mark, _ = each.partition("|")
-        if not mark or not system:
-            raise ValueError("--device: system|value, or system| for all of that system")
+        system, mark, value = each.partition("|")
+        if not mark or not (system or value):
+            raise ValueError("--device: system|value, system| for all of it, or |value")
 
 
 def _show(key: str) -> None:

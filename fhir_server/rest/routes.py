@@ -19,12 +19,6 @@ from fhir_server.rest.operation_routes import OPERATIONS, operation_routes
 
 INTERACTION_ROUTES = (
     FhirRoute("GET", "/metadata", system_level.capabilities, "capabilities"),
-    FhirRoute(
-        "GET",
-        "/.well-known/smart-configuration",
-        system_level.smart_configuration,
-        "smart-configuration",
-    ),
     FhirRoute("POST", "/", system_level.batch_or_transaction, "transaction"),
     FhirRoute("GET", "/", system_level.search, "search-system"),
     FhirRoute("POST", "/_search", system_level.search_by_post, "search-system"),
@@ -50,7 +44,16 @@ INTERACTION_ROUTES = (
         "search-compartment",
     ),
 )
-FHIR_ROUTES = (*INTERACTION_ROUTES, *operation_routes(OPERATIONS))
+# Not FHIR's own: https://hl7.org/fhir/smart-app-launch/conformance.html
+SMART_ROUTES = (
+    FhirRoute(
+        "GET",
+        "/.well-known/smart-configuration",
+        system_level.smart_configuration,
+        "smart-configuration",
+    ),
+)
+FHIR_ROUTES = (*INTERACTION_ROUTES, *SMART_ROUTES, *operation_routes(OPERATIONS))
 
 
 def install(app: FastAPI, prefix: str = "/fhir") -> FhirDispatch:

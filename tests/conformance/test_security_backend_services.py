@@ -216,7 +216,8 @@ def test_what_is_no_token_is_refused(backend, assertion):
 
 
 def test_a_parameter_that_is_there_twice_is_refused(secured, backend):
-    body = f"grant_type=client_credentials&scope=system/*.rs&scope=system/*.cruds&client_assertion={backend.assertion()}"
+    body = f"grant_type=client_credentials&client_assertion={backend.assertion()}"
+    body += "&scope=system/*.rs&scope=system/*.cruds"
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     refused(secured.post("/auth/token", data=body, headers=headers), "invalid_request")
     refused(secured.post("/auth/token", json={}), "invalid_request")
