@@ -68,7 +68,7 @@ class ClientProof:
             client = await self._find(client_id)
             # Compared even where there is nothing to: the time tells nothing.
             is_right = compare_digest((client.secret if client else "") or "-", hashed(secret))
-            if client is None or not is_right:
+            if client is None or not is_right or form.get("client_id", client_id) != client_id:
                 raise _unknown()
             return client
         client = await self._find(form.get("client_id", ""))

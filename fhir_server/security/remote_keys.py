@@ -29,6 +29,7 @@ class RemoteKeys:
         self._keys: Keys | None = None
         self._fetched = 0.0
         self._tried = 0.0
+        self._renewal: float | None = None
         self._lock = asyncio.Lock()
 
     async def verify(self, token: str, algorithms: Collection[str]) -> Mapping[str, Any]:
@@ -69,8 +70,9 @@ class RemoteKeys:
         async with self._lock:
             if self._keys is not known and self._keys is not None:
                 return self._keys
-            if self._clock() - self._tried < _PAUSE_SECONDS:
+            if self._renewal is not None and self._clock() - self._renewal < _PAUSE_SECONDS:
                 return known
+            self._renewal = self._clock()
             try:
                 return await self._load()
             except StoreUnavailable:

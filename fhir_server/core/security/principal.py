@@ -12,8 +12,7 @@ PrincipalKind = Literal["system", "user", "patient", "gateway", "anonymous"]
 class Intake(NamedTuple):
     """What a gateway may hand in: empty `mappings` or `devices` mean any.
 
-    A device is `system|value`, or `system|` for all of a system, or `|value` where payloads
-    do not say the system. `per_minute` are readings
+    A device is `system|value`, or `system|` for all of a system. `per_minute` are readings
     (lines of a body), None for as many as come.
     """
 
