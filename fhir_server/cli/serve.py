@@ -148,6 +148,7 @@ def _configuration(app: Any, settings: Settings, workers: int = 1) -> uvicorn.Co
         access_log=False,
         log_config=logs.configuration(settings),
         server_header=False,
+        loop="fhir_server.cli.tls_loop:new_loop" if settings.tls_certificate else "auto",
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         ssl_ca_certs=None if settings.tls_client_ca is None else str(settings.tls_client_ca),
