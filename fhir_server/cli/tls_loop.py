@@ -1,7 +1,7 @@
 """TlsLoop: an event loop that does not wait long for the goodbye of a TLS client."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -16,8 +16,7 @@ class TlsLoop(uvloop.Loop):
     async def create_server(self, *args: Any, ssl: Any = None, **more: Any) -> asyncio.Server:
         if ssl is not None:
             more.setdefault("ssl_shutdown_timeout", _GOODBYE_SECONDS)
-        server: asyncio.Server = await super().create_server(*args, ssl=ssl, **more)
-        return server
+        return cast(asyncio.Server, await super().create_server(*args, ssl=ssl, **more))
 
 
 def new_loop() -> TlsLoop:
