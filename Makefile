@@ -25,8 +25,8 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: $(READY) ## the main job from end to end, on a fresh store (ONCE=1 stops after the summary)
 	@PORT=$(PORT) ONCE=$(ONCE) $(BIN)/fhir-server demo
 
-run: $(READY) ## the server alone, on ./data/fhir.db
-	$(BIN)/fhir-server serve --port $(PORT)
+run: $(READY) ## the server alone, on ./data/fhir.db, for this machine without tokens
+	$(BIN)/fhir-server serve --port $(PORT) --auth none
 
 test: $(READY) ## every test, a process a core
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile

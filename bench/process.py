@@ -97,6 +97,7 @@ def fhir_server(
     ]
     env = {
         "FHIR_SERVER_STORE": store,
+        "FHIR_SERVER_AUTH": "none",
         "FHIR_SERVER_LOG_LEVEL": "warning",
         "FHIR_SERVER_DRAIN_SECONDS": "0",
         "FHIR_SERVER_PLAN_TEMPLATES": "0",

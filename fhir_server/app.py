@@ -5,8 +5,6 @@ The only module that knows the clock, chance, the drivers and the adapters.
 
 import asyncio
 import gc
-import os
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,8 +12,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from importlib.metadata import entry_points
 from secrets import token_bytes
-from struct import unpack
-from time import monotonic, time_ns
+from time import monotonic
 from typing import Any
 
 from fastapi import FastAPI
@@ -43,10 +40,12 @@ from fhir_server.definitions import (
     read_monitoring_rules,
     read_topics,
 )
+from fhir_server.entrance import Entrance, open_entrance
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
 from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
 from fhir_server.interactions.shipped import Shipped
+from fhir_server.new_id import new_id
 from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.guard_assignments import AssignmentGuard
 from fhir_server.operations.guard_shipped import ShippedGuard
@@ -74,6 +73,7 @@ from fhir_server.outbox.worker import Worker
 from fhir_server.profile_folders import read_plan_definitions
 from fhir_server.rest import health, metrics, openapi, readings, routes, websocket
 from fhir_server.rest.application import Application
+from fhir_server.rest.authenticator import Authenticator
 from fhir_server.rest.draining import Draining
 from fhir_server.rest.metrics import OutboxGauges
 from fhir_server.rest.operation_routes import OPERATIONS
@@ -103,29 +103,6 @@ def tune_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
-
-
-# Random numbers drawn from the system in blocks: a call for each would be most of the
-# price of an id. A forked process draws its own.
-_drawn: deque[int] = deque()
-os.register_at_fork(after_in_child=_drawn.clear)
-
-
-def new_id() -> str:
-    """A time-ordered id (UUIDv7), so that indexes grow at one end. Safe from any thread.
-
-    Behind the milliseconds stands their fraction, in 4096ths: RFC 9562, method 3.
-    """
-    try:
-        random = _drawn.popleft()
-    except IndexError:
-        random, *others = unpack("=256Q", token_bytes(2_048))
-        _drawn.extend(others)
-    milliseconds, rest = divmod(time_ns(), 1_000_000)
-    fraction = rest * 4_096 // 1_000_000
-    random = random & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
-    text = f"{milliseconds:012x}7{fraction:03x}{random:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +163,7 @@ class Components:
                 f"sockets/{new_id()}",
             ),
             self.context.page_key,
+            is_token_needed=self.settings.auth != "none",
         )
 
     def _sink(self, name: str, values: Mapping[str, Any]) -> Sink:
@@ -318,19 +296,27 @@ def _remote_terminology(settings: Settings) -> TerminologyClient | None:
     return TerminologyClient(url, keep_seconds, monotonic) if url else None
 
 
-def create_app(settings: Settings | None = None, opened: Components | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    opened: Components | None = None,
+    authenticator: Authenticator | None = None,
+) -> FastAPI:
     """The ASGI application; the store closes after the last request.
 
-    `opened` were opened before, and are closed with it; without them it opens its own.
+    `opened` are components that were opened before, and are closed with the application;
+    without them it opens its own when it starts. `authenticator` is asked who asks, in place
+    of the one that the settings name.
     """
     settings = opened.settings if opened else settings or Settings()
+    entrance = Entrance(authenticator) if authenticator else open_entrance(settings, now)
     draining = Draining(settings.drain_seconds)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         components = opened or open_components(settings)
         store = components.store
-        app.state.context = components.context
+        app.state.context = replace(components.context, endpoints=entrance.endpoints)
+        app.state.authenticator = entrance.authenticator
         app.state.mappings = components.mappings
         app.state.outbox_gauges = OutboxGauges(store.outbox, now)
         app.state.settings = settings
@@ -340,6 +326,8 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
             section, _ = split_begin(DOCUMENT_REGISTRY, settings.adapters[DOCUMENT_REGISTRY])
             called = document_registry.endpoint(section, store.read, store.commit)
             app.router.routes.extend(called.routes())
+            if called.asks_for_token:
+                app.state.own_doors |= {route.path for route in called.routes()}
         worker = components.worker() if settings.deliver else None
         if worker:
             worker.start()
@@ -383,6 +371,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
             if worker:
                 worker.stop()
             await store.close()
+            entrance.close()
 
     app = Application(
         draining,
@@ -396,5 +385,6 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
     app.router.routes.extend(readings.readings_routes())
     app.router.routes.extend(websocket.websocket_routes())
     app.router.routes.extend(health.health_routes())
+    app.router.routes.extend(entrance.routes)
     app.router.routes.extend(openapi.openapi_routes(routes.FHIR_ROUTES))
     return app

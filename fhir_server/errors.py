@@ -129,6 +129,16 @@ class TooCostly(FhirError):
     code = "too-costly"
 
 
+class Throttled(FhirError):
+    """More than was agreed came from this client; after `retry_after` seconds it may go on."""
+
+    code = "throttled"
+
+    def __init__(self, diagnostics: str, retry_after: int = 60) -> None:
+        super().__init__(diagnostics)
+        self.retry_after = retry_after
+
+
 class StoreUnavailable(FhirError):
     """The store is away or busy; nothing was half done. Worth a retry."""
 

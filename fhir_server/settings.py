@@ -53,6 +53,20 @@ class MqttSettings(BaseModel):
     linger_ms: float = Field(default=20.0, ge=0, le=10_000)
 
 
+class IssuerSettings(BaseModel):
+    """Another authorization server, whose tokens are taken; `docs/security.md`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = ""
+    audience: str = ""
+    keys_url: str = ""
+    token_url: str = ""
+    authorize_url: str = ""
+    introspection_url: str = ""
+    client_id: str = ""
+
+
 class Settings(BaseSettings):
     """What the operator decides; `docs/settings.md` describes each for users."""
 
@@ -60,7 +74,13 @@ class Settings(BaseSettings):
 
     store: str = "sqlite:///./data/fhir.db"
     base_url: str = ""
-    auth: Literal["none"] = "none"
+    auth: Literal["smart", "none"] = "smart"
+    security_store: str = ""
+    issuer: IssuerSettings = IssuerSettings()
+    issuer_secret: str = Field(default="", repr=False)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     allow_insecure: bool = False
     time_zone: str = "Europe/Moscow"
     validation: Literal["strict", "warn"] = "strict"
@@ -175,8 +195,20 @@ def check_exposure(settings: Settings, host: str) -> None:
     """Refuse to serve patients' data to a network without knowing who asks.
 
     Raises:
-        ValueError: `AUTH=none` on an address other machines can reach.
+        ValueError: `AUTH=none` on an address other machines can reach, or tokens that nothing
+            says whom they are for.
     """
+    is_own = settings.auth == "smart" and not settings.issuer.url
+    if is_own and not is_loopback(host) and not settings.base_url:
+        raise ValueError(
+            f"FHIR_SERVER_BASE_URL is needed on {host}: clients prove who they are to that address"
+        )
+    if settings.issuer.url and not (settings.issuer.audience or settings.base_url):
+        raise ValueError("FHIR_SERVER_ISSUER.audience is needed, or FHIR_SERVER_BASE_URL")
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        raise ValueError("FHIR_SERVER_TLS_CERTIFICATE and FHIR_SERVER_TLS_KEY: both or neither")
+    if settings.tls_client_ca is not None and settings.tls_certificate is None:
+        raise ValueError("FHIR_SERVER_TLS_CLIENT_CA needs FHIR_SERVER_TLS_CERTIFICATE")
     if settings.auth == "none" and not is_loopback(host) and not settings.allow_insecure:
         raise ValueError(
             f"AUTH=none is refused on {host}: anyone there could read every patient. "

@@ -18,6 +18,12 @@ from fhir_server.cli.import_archive import import_archive
 from fhir_server.cli.import_door import Door, ServerDoor, StoreDoor
 from fhir_server.cli.import_resources import portions
 from fhir_server.cli.moving import progress_bar
+from fhir_server.cli.server_access import (
+    ClientIdOption,
+    ClientKeyOption,
+    TokenOption,
+    access_to,
+)
 from fhir_server.cli.start_up import StartUpError
 from fhir_server.core import archive
 from fhir_server.errors import FhirError
@@ -46,6 +52,9 @@ def import_(
         bool,
         typer.Option("--redeliver", help="Of an export: deliver what was not when it was made."),
     ] = False,
+    token: TokenOption = "",
+    client_id: ClientIdOption = "",
+    client_key: ClientKeyOption = None,
 ) -> None:
     """Bring an export or FHIR resources into a store; run again, it goes on where it ended."""
     with start_up.told_in_one_line(), progress_bar(_stderr, "") as progress:
@@ -62,7 +71,9 @@ def import_(
         with ExitStack() as stack:
             try:
                 if server is not None:
-                    door: Door = stack.enter_context(ServerDoor(server))
+                    door: Door = stack.enter_context(
+                        ServerDoor(server, access_to(server, token, client_id, client_key))
+                    )
                     failed = _import_resources(door, paths, progress)
                 else:
                     settings = start_up.read_settings(**({} if store is None else {"store": store}))

@@ -7,9 +7,11 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import requests
+from requests.auth import AuthBase
 
 from fhir_server.app import Components
 from fhir_server.cli.import_resources import Portion
+from fhir_server.cli.server_access import AccessError
 from fhir_server.core import resource_json
 from fhir_server.errors import FhirError, InvalidRequest, StoreUnavailable
 from fhir_server.interactions.batch import batch
@@ -43,11 +45,12 @@ class Door(Protocol):
 
 
 class ServerDoor:
-    """By HTTP; `server` is the URL without /fhir, or with it."""
+    """By HTTP; `server` is the URL without /fhir, or with it; `auth` says who we are."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, auth: AuthBase | None = None) -> None:
         self._url = f"{server.rstrip('/').removesuffix('/fhir')}/fhir"
         self._session = requests.Session()
+        self._session.auth = auth
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +76,8 @@ class ServerDoor:
                     headers={"Content-Type": _FHIR_JSON, "Accept": _FHIR_JSON},
                     timeout=_TIMEOUT,
                 )
+            except AccessError as error:
+                raise StoreUnavailable(str(error)) from None
             except requests.RequestException as error:
                 reason = f"{self._url} does not answer ({type(error).__name__})"
                 continue

@@ -13,11 +13,19 @@ from typing import Annotated, Any, NamedTuple
 
 import requests
 import typer
+from requests.auth import AuthBase
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from fhir_server.cli.server_access import (
+    AccessError,
+    ClientIdOption,
+    ClientKeyOption,
+    TokenOption,
+    access_to,
+)
 from fhir_server.core.mapping.reading import Verdict
 
 app = typer.Typer(help="Device readings: send them, and try again what was held back.")
@@ -60,14 +68,19 @@ def send(
     server: Server = "http://127.0.0.1:8080",
     device: Annotated[str, typer.Option(help="system|value, if the payload is silent.")] = "",
     patient: Annotated[str, typer.Option(help="system|value, if the payload is silent.")] = "",
+    token: TokenOption = "",
+    client_id: ClientIdOption = "",
+    client_key: ClientKeyOption = None,
 ) -> None:
     """Send payload files and report the verdicts."""
+    access = _access(server, token, client_id, client_key)
     url = f"{server.rstrip('/')}/readings/{mapping}"
     params = {k: v for k, v in (("device", device), ("patient", patient)) if v}
     counts: Counter[str] = Counter()
     noticed: list[tuple[str, dict[str, Any]]] = []
     failed = False
     with requests.Session() as session, _progress() as progress:
+        session.auth = access
         for path in files:
             task = progress.add_task(path.name, total=path.stat().st_size)
             try:
@@ -96,6 +109,9 @@ def show_quarantine(
     reason: Annotated[str, typer.Option(help="Only what was held back for this.")] = "",
     device: Annotated[str, typer.Option(help="Only of this device: system|value, or value.")] = "",
     before: Annotated[str, typer.Option(help="Only what came before this date.")] = "",
+    token: TokenOption = "",
+    client_id: ClientIdOption = "",
+    client_key: ClientKeyOption = None,
 ) -> None:
     """Show what was held back and why, oldest first; with --reprocess, try it again."""
     base = f"{server.rstrip('/')}/readings/quarantine"
@@ -103,6 +119,7 @@ def show_quarantine(
     params = {"_count": "200", **{name: value for name, value in wanted.items() if value}}
     try:
         with requests.Session() as session:
+            session.auth = _access(server, token, client_id, client_key)
             if reprocess:
                 _reprocess(session, base, params)
             else:
@@ -110,6 +127,14 @@ def show_quarantine(
     except SendError as error:
         _err.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
+
+
+def _access(server: str, token: str, client_id: str, client_key: Path | None) -> AuthBase | None:
+    try:
+        return access_to(server, token, client_id, client_key)
+    except ValueError as error:
+        _err.print(f"fhir-server: {error}", style="red", markup=False)
+        raise typer.Exit(2) from None
 
 
 def _list(session: requests.Session, base: str, params: dict[str, str]) -> None:
@@ -184,6 +209,8 @@ def _request(
             response = session.request(
                 method, url, params=params, data=body, headers=headers, timeout=_TIMEOUT
             )
+        except AccessError as error:
+            raise SendError(str(error)) from None
         except requests.ConnectionError:
             reason = f"no connection to {url}"
             continue

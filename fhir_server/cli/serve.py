@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 import tempfile
 from typing import Annotated, Any
 
@@ -14,8 +15,10 @@ import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from fhir_server.app import Components, create_app, open_components
+from fhir_server.app import Components, create_app, now, open_components
 from fhir_server.cli import logs, start_up
+from fhir_server.core.security.registration import Client, Gateway
+from fhir_server.entrance import open_registrations
 from fhir_server.errors import StoreUnavailable
 from fhir_server.rest.metrics import SHARED_FOLDER
 from fhir_server.settings import Settings, check_exposure
@@ -51,11 +54,13 @@ def serve(
         bound = start_up.bind(host, port)
         logging.config.dictConfig(logs.configuration(settings))
         components = _open(settings)
+        _check_security(settings)
     for complaint in (warning, *(f"{n} is no setting" for n in start_up.unknown_variables())):
         if complaint:
             _log.warning(complaint)
     shown = f"[{host}]" if ":" in host else host
-    _log.info("serving http://%s:%d", shown, bound.getsockname()[1])
+    scheme = "https" if settings.tls_certificate else "http"
+    _log.info("serving %s://%s:%d", scheme, shown, bound.getsockname()[1])
     # A stop that was asked for is no failure: once the server has seen to it, so has this.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.suppress(KeyboardInterrupt), bound:
@@ -80,6 +85,27 @@ def _open(settings: Settings) -> Components:
         for sink in components.sinks():
             sink.close()
     return components
+
+
+def _check_security(settings: Settings) -> None:
+    """Try what the workers will open, and tell who starts with nobody registered.
+
+    Raises:
+        ValueError, FhirError: it cannot be opened.
+    """
+    if settings.auth == "none":
+        return
+    registrations, store = open_registrations(settings, now)
+    try:
+        is_empty = not registrations.list(Client) and not registrations.list(Gateway)
+    finally:
+        store.close()
+    if is_empty and not settings.issuer.url:
+        _log.warning(
+            "a token is needed, and nobody is registered who could get one: "
+            "fhir-server clients add --help. To try it on this machine without tokens: "
+            "fhir-server serve --auth none"
+        )
 
 
 def _serve_alone(components: Components, bound: socket.socket) -> None:
@@ -122,6 +148,11 @@ def _configuration(app: Any, settings: Settings, workers: int = 1) -> uvicorn.Co
         access_log=False,
         log_config=logs.configuration(settings),
         server_header=False,
+        loop="fhir_server.cli.tls_loop:new_loop" if settings.tls_certificate else "auto",
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        ssl_ca_certs=None if settings.tls_client_ca is None else str(settings.tls_client_ca),
+        ssl_cert_reqs=ssl.CERT_NONE if settings.tls_client_ca is None else ssl.CERT_REQUIRED,
         proxy_headers=False,
         # What a websocket's client has to say fits into a line.
         ws_max_size=64 * 1024,

@@ -8,10 +8,17 @@ from typing import Annotated, Any
 
 import requests
 import typer
+from requests.auth import AuthBase
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fhir_server.app import now
+from fhir_server.cli.server_access import (
+    ClientIdOption,
+    ClientKeyOption,
+    TokenOption,
+    access_to,
+)
 from fhir_server.cli.simulate_account import count_quarantined, verify
 from fhir_server.cli.simulate_send import BrokerDoor, Door, ServerDoor, enrol
 from fhir_server.simulation.devices import ZONE
@@ -58,14 +65,18 @@ def simulate(
     alerts: Annotated[
         bool, typer.Option("--alerts", help="Also: every alert that had to be raised, once.")
     ] = False,
+    token: TokenOption = "",
+    client_id: ClientIdOption = "",
+    client_key: ClientKeyOption = None,
 ) -> None:
     """Enrol patients of each kind, send their days, and account for every reading."""
     try:
+        auth = access_to(server, token, client_id, client_key)
         if not verify_:
             ward = _ward(seed, patients_, days, start, kind or list(KINDS), faults)
-            door = _door(server, broker, topic, connections)
-            _run(ward, server, door, ledger, speed)
-        if (check or verify_) and not verify(server, ledger, alerts=alerts, show=_out):
+            door = _door(server, broker, topic, connections, auth)
+            _run(ward, server, door, ledger, speed, auth)
+        if (check or verify_) and not verify(server, ledger, alerts=alerts, show=_out, auth=auth):
             raise typer.Exit(1)
     except ValueError as error:
         _err.print(f"fhir-server: {error}", style="red", markup=False)
@@ -101,18 +112,20 @@ def _rates(text: str) -> dict[str, float]:
     return rates
 
 
-def _door(server: str, broker: str, topic: str, connections: int) -> Door:
-    return BrokerDoor(broker, topic) if broker else ServerDoor(server, connections)
+def _door(server: str, broker: str, topic: str, connections: int, auth: AuthBase | None) -> Door:
+    return BrokerDoor(broker, topic) if broker else ServerDoor(server, connections, auth)
 
 
-def _run(ward: Ward, server: str, door: Door, path: Path, speed: int) -> None:
+def _run(
+    ward: Ward, server: str, door: Door, path: Path, speed: int, auth: AuthBase | None
+) -> None:
     kits = list(patients(ward))
-    header = {**_header(ward), "quarantined": count_quarantined(server)}
+    header = {**_header(ward), "quarantined": count_quarantined(server, auth)}
     with Ledger(path, header) as ledger, door, _progress() as progress:
         enrolling = progress.add_task("enrolled", total=len(kits))
         for kit in kits:
             for order in enrolments(ward, kit):
-                enrol(server, order)
+                enrol(server, order, auth)
             progress.advance(enrolling)
         days = _by_day(ward, kits)
         readings = sum(len(sending.expected) for day in days for sending in day)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests.auth import AuthBase
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -19,11 +20,12 @@ _TIMEOUT = (10, 120)
 _PAGE = 1_000
 
 
-def count_quarantined(server: str) -> dict[str, int]:
+def count_quarantined(server: str, auth: AuthBase | None = None) -> dict[str, int]:
     """What waits, by reason."""
     counts: Counter[str] = Counter()
     params = {"_count": "200"}
     with requests.Session() as session:
+        session.auth = auth
         while True:
             url = f"{server.rstrip('/')}/readings/quarantine"
             answer = _get(session, url, params)
@@ -33,7 +35,9 @@ def count_quarantined(server: str) -> dict[str, int]:
             params["page"] = answer["next"]
 
 
-def verify(server: str, path: Path, *, alerts: bool, show: Console) -> bool:
+def verify(
+    server: str, path: Path, *, alerts: bool, show: Console, auth: AuthBase | None = None
+) -> bool:
     """Whether all that the ledger expects is so; says what is not.
 
     Raises:
@@ -44,12 +48,13 @@ def verify(server: str, path: Path, *, alerts: bool, show: Console) -> bool:
     wanted = account(read_entries(path))
     sums = Balance(0, 0, 0, 0, 0, 0)
     with requests.Session() as session:
+        session.auth = auth
         people = track(wanted.accepted.items(), "accounting", console=Console(stderr=True))
         for patient, expected in people:
             stored = _stored(session, server, patient, alerts=alerts)
             one = balance(expected, stored, alerts=alerts)
             sums = Balance(*(a + b for a, b in zip(sums, one, strict=True)))
-    held = Counter(count_quarantined(server))
+    held = Counter(count_quarantined(server, auth))
     held.subtract(before)
     waiting = {reason: held[reason] for reason in held.keys() | wanted.held.keys()}
     table = Table("of the ledger", "expected", "found", "wrong")

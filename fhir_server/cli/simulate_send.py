@@ -13,6 +13,7 @@ from paho.mqtt.client import Client, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from requests.auth import AuthBase
 
 from fhir_server.intake.broker import Certificates, parse_broker
 from fhir_server.simulation.expectation import Sending
@@ -44,16 +45,17 @@ class Door(Protocol):
         ...
 
 
-def enrol(server: str, order: dict[str, Any]) -> None:
+def enrol(server: str, order: dict[str, Any], auth: AuthBase | None = None) -> None:
     """Raises `requests.HTTPError`: it was refused."""
     url = f"{server.rstrip('/')}/enrolments/device-kit"
-    requests.post(url, json=order, timeout=_TIMEOUT).raise_for_status()
+    requests.post(url, json=order, timeout=_TIMEOUT, auth=auth).raise_for_status()
 
 
 class ServerDoor:
     """NDJSON by several connections; what is not answered is sent again."""
 
-    def __init__(self, server: str, connections: int) -> None:
+    def __init__(self, server: str, connections: int, auth: AuthBase | None = None) -> None:
+        self._auth = auth
         self._url = f"{server.rstrip('/')}/readings"
         self._pool = ThreadPoolExecutor(connections)
         self._kept = local()
@@ -94,6 +96,7 @@ class ServerDoor:
     ) -> dict[str, Any]:
         if not hasattr(self._kept, "session"):
             self._kept.session = requests.Session()
+            self._kept.session.auth = self._auth
         for attempt in range(_TRIES):
             is_last = attempt == _TRIES - 1
             try:

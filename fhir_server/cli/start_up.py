@@ -23,6 +23,8 @@ from fhir_server.settings import CONFIG_VARIABLE, Settings
 from fhir_server.store.open import sqlite_path
 
 _PREFIX = "FHIR_SERVER_"
+# What commands that speak to a server read from the environment.
+_OF_COMMANDS = ("url", "token", "client_id", "client_key", "new_password")
 _SHORT_OF_BYTES = 1024**3
 _SHORT_OF_SHARE = 0.05
 
@@ -68,7 +70,8 @@ def read_settings(**given: Any) -> Settings:
 
 def unknown_variables() -> tuple[str, ...]:
     """Variables of the environment that look like settings and are none: misspelt, perhaps."""
-    known = {_PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    known = {_PREFIX + name.upper() for name in (*Settings.model_fields, *_OF_COMMANDS)}
+    known.add(CONFIG_VARIABLE)
     return tuple(sorted(n for n in os.environ if n.startswith(_PREFIX) and n not in known))
 
 

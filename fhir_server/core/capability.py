@@ -38,15 +38,16 @@ def capability_statement(
     topics: Sequence[str] = (),
     profiles: Iterable[tuple[str, str]] = (),
     websocket_url: str = "",
+    security: Resource | None = None,
 ) -> Resource:
     """The statement of one running server.
 
     `interactions` are those of every type ("read", "search-type"), `system_interactions`
     those of the whole ("transaction"); `operations` are names with the canonical URLs of
     their definitions, and so are those of each type. `compartments` are the types that have
-    one; `topics` are canonical URLs that can be subscribed to and `websocket_url` is where.
-    `profiles` are those that are checked where a resource claims them: type and canonical
-    URL. `now` is when the statement came to be true, aware.
+    one; `topics` are canonical URLs that can be subscribed to and `websocket_url` is where;
+    `security` is how to show who asks. `profiles` are those that are checked where a resource
+    claims them: type and canonical URL. `now` is when the statement came to be true, aware.
     """
     types = sorted(resource_types)
     referring = _referring(types, parameters)
@@ -80,6 +81,8 @@ def capability_statement(
     if system_interactions:
         rest["interaction"] = [{"code": code} for code in system_interactions]
     rest |= _operations(operations)
+    if security:
+        rest["security"] = security
     if websocket_url:
         rest["extension"] = [
             {"url": f"{_STRUCTURE}capabilitystatement-websocket", "valueUri": websocket_url}

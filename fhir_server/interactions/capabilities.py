@@ -12,8 +12,14 @@ from fhir_server.core.capability import capability_statement
 from fhir_server.core.compartment import Compartments
 from fhir_server.core.patch.patch import FHIR_JSON, FHIR_XML, PATCH_TYPES
 from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.core.security.smart_configuration import (
+    Endpoints,
+    security,
+    smart_configuration,
+)
 from fhir_server.core.terminology_capability import terminology_capabilities
 from fhir_server.core.websocket_binding import websocket_url
+from fhir_server.errors import NotFound
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.operation import Operations
 
@@ -45,7 +51,20 @@ def capabilities(ctx: Context) -> bytes:
         "single" if ctx.limits.deletions == 1 else "multiple",
         tuple(ctx.subscriptions.topics) if ctx.subscriptions else (),
         ctx.thorough.supported_profiles if ctx.thorough else (),
+        ctx.endpoints(ctx.base_url) if ctx.endpoints else None,
     )
+
+
+def where_tokens_are_had(ctx: Context) -> bytes:
+    """SMART's configuration document.
+
+    Raises:
+        NotFound: nobody is asked for tokens.
+    """
+    endpoints = ctx.endpoints(ctx.base_url) if ctx.endpoints else None
+    if endpoints is None:
+        raise NotFound("nobody is asked for tokens here")
+    return resource_json.format(smart_configuration(endpoints))
 
 
 def terminology(ctx: Context) -> bytes:
@@ -67,6 +86,7 @@ def _format(
     conditional_delete: str,
     topics: tuple[str, ...],
     profiles: tuple[tuple[str, str], ...],
+    endpoints: Endpoints | None,
 ) -> bytes:
     return resource_json.format(
         capability_statement(
@@ -94,5 +114,6 @@ def _format(
             topics=topics,
             profiles=profiles,
             websocket_url=websocket_url(base_url) if base_url else "",
+            security=security(endpoints) if endpoints else None,
         )
     )

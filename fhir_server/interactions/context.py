@@ -13,6 +13,7 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import UNRESTRICTED, Restriction
+from fhir_server.core.security.smart_configuration import Endpoints
 from fhir_server.core.subscription import Subscription
 from fhir_server.core.subscription_topic import Topic
 from fhir_server.core.terminology.terminology import NOTHING_KNOWN, Terminology
@@ -128,6 +129,7 @@ class Context:
     `page_key` makes page links: processes that serve the same clients share it. `outbox`
     and `subscriptions` are for what is asked about deliveries, `thorough` for `$validate`.
     `shelf` keeps definitions between requests; `shipped` are those that come with the program.
+    `endpoints` are where tokens are had, by the base URL; None where nobody is asked for any.
     """
 
     store: Store
@@ -152,6 +154,7 @@ class Context:
     remote_terminology: RemoteTerminology | None = None
     thorough: ThoroughValidator | None = None
     shipped: Shipped = field(default_factory=Shipped)
+    endpoints: Callable[[str], Endpoints | None] | None = None
 
     def at(self, base_url: str) -> "Context":
         """The same, for a request that came by `base_url`."""

@@ -49,7 +49,7 @@ class Sockets:
 
     A client that reads nothing for `patience` seconds is cut off: what it was not given
     waits in the ledger for its next socket. `poll` is the longest that another process's
-    events go unnoticed.
+    events go unnoticed. With `is_token_needed` naming a Subscription does not do.
     """
 
     def __init__(
@@ -59,11 +59,13 @@ class Sockets:
         *,
         poll: float = 0.25,
         patience: float = 20.0,
+        is_token_needed: bool = False,
     ) -> None:
         self._shared = shared
         self._key = key
         self._poll = poll
         self._patience = patience
+        self._is_token_needed = is_token_needed
         self._bound: dict[str, set[_Bound]] = {}
         self._committed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -128,6 +130,9 @@ class Sockets:
     ) -> None:
         asked = parse(text)
         ids: tuple[str, ...] | None = None
+        if isinstance(asked, Bind) and self._is_token_needed:
+            await send("error a token is needed: Subscription/$get-ws-binding-token")
+            return
         if isinstance(asked, Bind):
             ids = (asked.resource_id,)
         elif asked is not None:

@@ -12,8 +12,10 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from fhir_server.rest import cors, routes
+from fhir_server.rest.authenticator import Nobody
 from fhir_server.rest.dispatch import FhirDispatch
 from fhir_server.rest.draining import Draining
+from fhir_server.rest.gate import Gate
 from fhir_server.rest.request_id import RequestIds
 
 
@@ -26,8 +28,10 @@ class Application(FastAPI):
     def __init__(self, draining: Draining, origins: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(**settings)
         self.state.draining = draining
+        self.state.authenticator = Nobody()
+        self.state.own_doors = frozenset()
         self._fhir: FhirDispatch = routes.install(self)
-        self._edge = RequestIds(cors.allow(self._lead, origins), draining)
+        self._edge = RequestIds(cors.allow(Gate(self._lead), origins), draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

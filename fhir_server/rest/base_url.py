@@ -30,6 +30,11 @@ class BaseUrls:
             ipaddress.ip_network(proxy.strip(), strict=False) for proxy in trusted_proxies
         )
 
+    @property
+    def is_configured(self) -> bool:
+        """Whether clients have no say in it."""
+        return bool(self._configured)
+
     def find(self, scope: Scope, headers: Mapping[str, str]) -> str:
         """The base URL that this request came by."""
         if self._configured:

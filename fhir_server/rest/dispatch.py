@@ -56,7 +56,7 @@ class FhirDispatch(BaseRoute):
         """Full for every path at or below the prefix: what is not there is told in FHIR."""
         if scope["type"] != "http":
             return Match.NONE, {}
-        path = _route_path(scope)
+        path = route_path(scope)
         prefix = self.prefix
         if path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] == "/"):
             return Match.FULL, {}
@@ -79,7 +79,7 @@ class FhirDispatch(BaseRoute):
         request: FhirRequest | None = None
         extra: Mapping[str, str] = {}
         try:
-            segments = _split(_route_path(scope)[len(self.prefix) :])
+            segments = _split(route_path(scope)[len(self.prefix) :])
             methods = self._by_shape.get(_shape(segments))
             if methods is None:
                 raise NotFound("there is nothing at this path")
@@ -103,7 +103,7 @@ class FhirDispatch(BaseRoute):
         except ClientDisconnectedError:
             raise
         except Exception as error:
-            media_type = _media_type(scope) if request is None else request.media_type
+            media_type = media_type_of(scope) if request is None else request.media_type
             response = error_handler.respond(error, media_type, extra)
             if is_xml(media_type):
                 types = scope["app"].state.context.element_types
@@ -130,7 +130,7 @@ class FhirDispatch(BaseRoute):
         return ctx
 
 
-def _media_type(scope: Scope) -> str:
+def media_type_of(scope: Scope) -> str:
     """The format of the answer to a request that could not even be understood."""
     try:
         return choose_media_type(decode_headers(scope).get("accept"), None)
@@ -138,7 +138,7 @@ def _media_type(scope: Scope) -> str:
         return FHIR_JSON
 
 
-def _route_path(scope: Scope) -> str:
+def route_path(scope: Scope) -> str:
     """The path below the point that a proxy or a mount has put the application at."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
@@ -156,7 +156,7 @@ def _split(path: str) -> tuple[str, ...]:
 
 
 def _shape(segments: tuple[str, ...]) -> tuple[str, ...]:
-    if segments == ("metadata",):
+    if segments == ("metadata",) or segments[:1] == (".well-known",):
         return segments
     return tuple([s if s[0] in "_$" else _VARIABLE for s in segments])
 

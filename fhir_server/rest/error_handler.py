@@ -36,6 +36,7 @@ STATUS: Mapping[type[FhirError], int] = {
     errors.PreconditionFailed: 412,
     errors.InvalidResource: 422,
     errors.TooCostly: 422,
+    errors.Throttled: 429,
     errors.StoreUnavailable: 503,
     errors.TerminologyUnavailable: 503,
 }
@@ -76,6 +77,10 @@ def respond(
     extra = dict(headers or {})
     if isinstance(error, errors.Gone) and error.version_id is not None:
         extra["ETag"] = etag.format(error.version_id)
+    if isinstance(error, errors.Forbidden):
+        extra["WWW-Authenticate"] = 'Bearer realm="fhir", error="insufficient_scope"'
+    if isinstance(error, errors.Throttled):
+        extra["Retry-After"] = str(error.retry_after)
     if status == 503:
         extra["Retry-After"] = str(RETRY_AFTER_SECONDS)
     extra["Content-Type"] = f"{media_type}; charset=utf-8"

@@ -28,6 +28,7 @@ from fhir_server.rest import quarantine
 from fhir_server.rest.asking import BOM, Endpoint, answering, find_mapping, parameters
 from fhir_server.rest.body import read_body
 from fhir_server.rest.enrolments import send_enrolment
+from fhir_server.rest.intake import Admission, Rates
 from fhir_server.rest.metrics import count_readings
 from fhir_server.rest.ndjson import Line, read_portions
 from fhir_server.rest.request import decode_headers
@@ -56,6 +57,7 @@ def readings_routes() -> list[BaseRoute]:
 class _Sending:
     def __init__(self, assignments: Assignments) -> None:
         self._assignments = assignments
+        self._rates = Rates()
 
     async def send(self, request: Request) -> Response:
         """One payload, or one a line; 200 when all of it was decided and is durable."""
@@ -63,9 +65,12 @@ class _Sending:
         mapping = _readings_mapping(request, name)
         ctx: Context = request.app.state.context
         headers = decode_headers(request.scope)
+        admission = self._rates.admit(request.scope.get("principal"))
         gateway = _gateway(request, headers, ctx.now())
+        if admission.gateway_id and not gateway.gateway_id:
+            gateway = gateway._replace(gateway_id=admission.gateway_id)
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        sender = _Sender(ctx, self._assignments, name, mapping, gateway)
+        sender = _Sender(ctx, self._assignments, name, mapping, gateway, admission)
         if media_type in _JSON or media_type.endswith("+json"):
             body = await read_body(request.receive, headers, ctx.limits.body_bytes)
             return await sender.send_one(body.removeprefix(BOM).strip())
@@ -84,12 +89,14 @@ class _Sender:
         name: str,
         mapping: Mapping | BrokenMapping,
         gateway: Gateway,
+        admission: Admission,
     ) -> None:
         self._ctx = ctx
         self._assignments = assignments
         self._name = name
         self._mapping = mapping
         self._gateway = gateway
+        self._admission = admission
 
     async def send_one(self, raw: bytes) -> Response:
         if len(raw) < _LONG_PAYLOAD:
@@ -145,6 +152,7 @@ class _Sender:
         return ReadPayload(0, raw, read_parsed(self._mapping, parsed, self._gateway))
 
     async def _ingest(self, payloads: Sequence[ReadPayload]) -> tuple[ReadingResult, ...]:
+        payloads = self._admission.limit(payloads)
         results = await ingest(
             self._ctx, self._assignments, self._name, self._mapping, payloads, self._gateway
         )

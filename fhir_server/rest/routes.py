@@ -44,7 +44,16 @@ INTERACTION_ROUTES = (
         "search-compartment",
     ),
 )
-FHIR_ROUTES = (*INTERACTION_ROUTES, *operation_routes(OPERATIONS))
+# Not FHIR's own: https://hl7.org/fhir/smart-app-launch/conformance.html
+SMART_ROUTES = (
+    FhirRoute(
+        "GET",
+        "/.well-known/smart-configuration",
+        system_level.smart_configuration,
+        "smart-configuration",
+    ),
+)
+FHIR_ROUTES = (*INTERACTION_ROUTES, *SMART_ROUTES, *operation_routes(OPERATIONS))
 
 
 def install(app: FastAPI, prefix: str = "/fhir") -> FhirDispatch:

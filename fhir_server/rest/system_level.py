@@ -12,6 +12,7 @@ from fhir_server.interactions import history as history_interaction
 from fhir_server.interactions.batch import batch
 from fhir_server.interactions.capabilities import capabilities as capabilities_interaction
 from fhir_server.interactions.capabilities import terminology as terminology_interaction
+from fhir_server.interactions.capabilities import where_tokens_are_had
 from fhir_server.interactions.system_search import system_search
 from fhir_server.interactions.transaction import transaction
 from fhir_server.rest import bundle_responses, responses
@@ -25,6 +26,10 @@ async def capabilities(request: FhirRequest) -> Response:
     if mode == "terminology":
         return responses.of_body(request, terminology_interaction(request.ctx))
     return responses.of_body(request, capabilities_interaction(request.ctx))
+
+
+async def smart_configuration(request: FhirRequest) -> Response:
+    return Response(where_tokens_are_had(request.ctx), media_type="application/json")
 
 
 async def batch_or_transaction(request: FhirRequest) -> Response:

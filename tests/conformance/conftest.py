@@ -24,6 +24,7 @@ class Server:
         settings = {
             "store": "sqlite:///:memory:",
             "deliver": False,
+            "auth": "none",
             # What was held back is tried again when a test says so.
             "placing_seconds": 0,
             **settings,

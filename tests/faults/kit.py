@@ -35,6 +35,7 @@ class Server(KilledServer):
         environment = {
             **os.environ,
             "FHIR_SERVER_STORE": self.store,
+            "FHIR_SERVER_AUTH": "none",
             "FHIR_SERVER_DRAIN_SECONDS": "0",
             "FHIR_SERVER_PAGE_KEY": PAGE_KEY,
             **self.settings,

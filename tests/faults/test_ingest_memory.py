@@ -34,7 +34,11 @@ def server(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = (tmp_path / "server.log").open("wb")
-    environment = {**os.environ, "FHIR_SERVER_STORE": f"sqlite:///{tmp_path / 'fhir.db'}"}
+    environment = {
+        **os.environ,
+        "FHIR_SERVER_STORE": f"sqlite:///{tmp_path / 'fhir.db'}",
+        "FHIR_SERVER_AUTH": "none",
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "fhir_server", "serve", "--port", str(port), "--no-deliver"],
         env=environment,

@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from uuid import RFC_4122, UUID
 
-from fhir_server.app import new_id
 from fhir_server.core.identity import is_resource_id
+from fhir_server.new_id import new_id
 
 
 def test_an_id_is_a_uuid_of_version_7_as_it_is_written() -> None:

@@ -51,6 +51,11 @@ class RegistryEndpoint:
         self._commit = commit
         self._expected = f"Bearer {token}".encode() if token else b""
 
+    @property
+    def asks_for_token(self) -> bool:
+        """Whether the registry has to show that it is the registry."""
+        return bool(self._expected)
+
     def routes(self) -> list[Route]:
         return [Route(PATH, self.answer, methods=["POST"])]
 

@@ -103,6 +103,7 @@ class QuarantineReason(StrEnum):
     DEVICE_UNKNOWN = "device-unknown"
     DEVICE_AMBIGUOUS = "device-ambiguous"
     DEVICE_MISMATCH = "device-mismatch"
+    DEVICE_NOT_OF_GATEWAY = "device-not-of-gateway"
     DEVICE_NOT_ASSIGNED = "device-not-assigned"
     ASSIGNMENT_AMBIGUOUS = "assignment-ambiguous"
     PATIENT_MISMATCH = "patient-mismatch"

@@ -1,0 +1,1 @@
+"""Credentials: given out, proven, checked, taken back."""

@@ -1,0 +1,1 @@
+"""Who may come in, kept apart from the patients: clients, accounts, gateways, keys."""
