@@ -5,8 +5,6 @@ The only module that knows the clock, chance, the drivers and the adapters.
 
 import asyncio
 import gc
-import os
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,8 +12,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from importlib.metadata import entry_points
 from secrets import token_bytes
-from struct import unpack
-from time import monotonic, time_ns
+from time import monotonic
 from typing import Any
 
 from fastapi import FastAPI
@@ -44,9 +41,11 @@ from fhir_server.definitions import (
     read_plan_definitions,
     read_topics,
 )
+from fhir_server.interactions.authorize import Authorizer
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
 from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
+from fhir_server.new_id import new_id as new_id
 from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.guard_assignments import AssignmentGuard
 from fhir_server.operations.judge import Judge
@@ -72,6 +71,7 @@ from fhir_server.outbox.subscription_worker import Subscriptions
 from fhir_server.outbox.worker import Worker
 from fhir_server.rest import health, metrics, openapi, readings, routes, websocket
 from fhir_server.rest.application import Application
+from fhir_server.rest.authenticator import Authenticator
 from fhir_server.rest.draining import Draining
 from fhir_server.rest.metrics import OutboxGauges
 from fhir_server.rest.operation_routes import OPERATIONS
@@ -103,29 +103,6 @@ def tune_garbage_collection() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
-# Random numbers drawn from the system in blocks: a call for each would be most of the
-# price of an id. A forked process draws its own.
-_drawn: deque[int] = deque()
-os.register_at_fork(after_in_child=_drawn.clear)
-
-
-def new_id() -> str:
-    """A time-ordered id (UUIDv7), so that indexes grow at one end. Safe from any thread.
-
-    Behind the milliseconds stands their fraction, in 4096ths: RFC 9562, method 3.
-    """
-    try:
-        random = _drawn.popleft()
-    except IndexError:
-        random, *others = unpack("=256Q", token_bytes(2_048))
-        _drawn.extend(others)
-    milliseconds, rest = divmod(time_ns(), 1_000_000)
-    fraction = rest * 4_096 // 1_000_000
-    random = random & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
-    text = f"{milliseconds:012x}7{fraction:03x}{random:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
 @dataclass(frozen=True, slots=True)
 class Components:
     """Everything a process of this server may need, opened."""
@@ -137,6 +114,7 @@ class Components:
     context: Context
     subscription_reader: SubscriptionReader
     live_reader: LiveReader
+    authorizer: Authorizer
 
     def sinks(self) -> tuple[Sink, ...]:
         """The receivers that the settings name.
@@ -168,6 +146,7 @@ class Components:
             RestHook(policy, self.definitions.element_types, now),
             now,
             base_url=self.settings.base_url,
+            visible=self.authorizer.visible,
             pace=pace,
             patience=timedelta(days=self.settings.subscription_patience_days),
         )
@@ -182,6 +161,7 @@ class Components:
                 self.settings.base_url,
                 self.definitions.element_types,
                 f"sockets/{new_id()}",
+                self.authorizer.visible,
             ),
             self.context.page_key,
         )
@@ -285,8 +265,16 @@ def open_components(settings: Settings) -> Components:
         shelf=DefinitionShelf(store.outbox, definitions.terminology),
         remote_terminology=_remote_terminology(settings),
     )
+    authorizer = Authorizer(context, settings.consent_defaults)
     return Components(
-        settings, definitions, mappings, store, context, subscription_reader, live_reader
+        settings,
+        definitions,
+        mappings,
+        store,
+        context,
+        subscription_reader,
+        live_reader,
+        authorizer,
     )
 
 
@@ -315,8 +303,14 @@ def _remote_terminology(settings: Settings) -> TerminologyClient | None:
     return TerminologyClient(url, keep_seconds, monotonic) if url else None
 
 
-def create_app(settings: Settings | None = None, opened: Components | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    opened: Components | None = None,
+    authenticator: Authenticator | None = None,
+) -> FastAPI:
     """The ASGI application; the store closes after the last request.
+
+    `authenticator` says who asks; without one nobody is asked, and all see everything.
 
     `opened` are components that were opened before, and are closed with the application;
     without them it opens its own when it starts.
@@ -332,6 +326,8 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         app.state.mappings = components.mappings
         app.state.outbox_gauges = OutboxGauges(store.outbox, now)
         app.state.settings = settings
+        app.state.authenticator = authenticator
+        app.state.authorizer = components.authorizer
         store.observe(metrics.count_commit)
         tune_garbage_collection()
         if DOCUMENT_REGISTRY in settings.adapters:

@@ -13,6 +13,8 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import UNRESTRICTED, Restriction
+from fhir_server.core.security.glass import BrokenGlass
+from fhir_server.core.security.reach import Reach
 from fhir_server.core.subscription import Subscription
 from fhir_server.core.subscription_topic import Topic
 from fhir_server.core.terminology.terminology import NOTHING_KNOWN, Terminology
@@ -117,7 +119,8 @@ class Context:
     `operations` are those that routes, Bundles and the CapabilityStatement know.
     `page_key` makes page links: processes that serve the same clients share it. `outbox`
     and `subscriptions` are for what is asked about deliveries, `thorough` for `$validate`.
-    `shelf` keeps definitions between requests.
+    `shelf` keeps definitions between requests. `reach` is what the principal may do; None is
+    everything. `glass` is set where it was broken to get at a record.
     """
 
     store: Store
@@ -141,6 +144,8 @@ class Context:
     shelf: DefinitionShelf | None = None
     remote_terminology: RemoteTerminology | None = None
     thorough: ThoroughValidator | None = None
+    reach: Reach | None = None
+    glass: BrokenGlass | None = None
 
     def at(self, base_url: str) -> "Context":
         """The same, for a request that came by `base_url`."""

@@ -26,6 +26,7 @@ from fhir_server.operations.ingest_readings import (
 )
 from fhir_server.rest import quarantine
 from fhir_server.rest.asking import BOM, Endpoint, answering, find_mapping, parameters
+from fhir_server.rest.authorizing import authorized, check_intake
 from fhir_server.rest.body import read_body
 from fhir_server.rest.enrolments import send_enrolment
 from fhir_server.rest.metrics import count_readings
@@ -59,10 +60,14 @@ class _Sending:
 
     async def send(self, request: Request) -> Response:
         """One payload, or one a line; 200 when all of it was decided and is durable."""
+        headers = decode_headers(request.scope)
+        state = request.app.state
+        given = await authorized(state, state.context, request.scope, headers)
+        check_intake(given)
+        # Assignments decide whose a reading is, and its sender need not see them.
+        ctx: Context = state.context
         name = request.path_params["mapping"]
         mapping = _readings_mapping(request, name)
-        ctx: Context = request.app.state.context
-        headers = decode_headers(request.scope)
         gateway = _gateway(request, headers, ctx.now())
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         sender = _Sender(ctx, self._assignments, name, mapping, gateway)

@@ -1,0 +1,82 @@
+"""Authorizing: a request's credentials turned into the Context that it is answered from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.types import Scope
+
+from fhir_server.core import reference
+from fhir_server.core.identity import ResourceKey
+from fhir_server.core.security.glass import BrokenGlass
+from fhir_server.core.security.reach import Reach
+from fhir_server.errors import Forbidden, InvalidRequest
+from fhir_server.interactions.context import Context
+from fhir_server.rest.authenticator import Nobody
+
+GLASS, GLASS_REASON = "x-break-glass", "x-break-glass-reason"
+
+_ENROLLED = ("Device", "DeviceUseStatement", "CarePlan", "Goal")
+_LONGEST_REASON = 500
+
+
+async def authorized(state: Any, ctx: Context, scope: Scope, headers: Mapping[str, str]) -> Context:
+    """`ctx` as whoever sent the request may use it.
+
+    Raises:
+        Unauthenticated: they do not show who they are.
+        Forbidden: they may not ask so.
+        StoreUnavailable: it cannot be told now.
+    """
+    authenticator = getattr(state, "authenticator", None)
+    if authenticator is None or isinstance(authenticator, Nobody):
+        return ctx
+    principal = await authenticator.authenticate(scope, headers)
+    given: Context = await state.authorizer.authorize(ctx, principal, _parse_glass(headers))
+    return given
+
+
+def check_intake(ctx: Context) -> None:
+    """Raises `Forbidden` unless readings of anybody's devices may be handed in.
+
+    A device's reading is placed by assignments that its sender need not see. So it is
+    gateways that send them, and who may create Observations about everyone.
+    """
+    reach = ctx.reach
+    if reach is None or reach.principal.kind == "gateway":
+        return
+    if not (reach.grants("c", "Observation") and reach.is_open("c", "Observation")):
+        raise Forbidden("readings are handed in by gateways")
+
+
+def check_enrolling(ctx: Context) -> None:
+    """Raises `Forbidden` unless anybody's devices may be assigned."""
+    reach = ctx.reach
+    if reach is not None and not all(
+        reach.grants("c", each) and reach.is_wide(each) for each in _ENROLLED
+    ):
+        raise Forbidden("patients are enrolled by those who assign everyone's devices")
+
+
+def check_quarantine(ctx: Context, *, is_change: bool) -> None:
+    """Raises `Forbidden` unless all that waits may be seen, whomever it is about."""
+    reach = ctx.reach
+    if reach is not None and not _sees_waiting(reach, is_change=is_change):
+        raise Forbidden("the quarantine is shown to those who see everyone's Tasks")
+
+
+def _sees_waiting(reach: Reach, *, is_change: bool) -> bool:
+    is_seen = reach.grants("s", "Task") and reach.is_open("s", "Task")
+    return is_seen and (not is_change or (reach.grants("u", "Task") and reach.is_open("u", "Task")))
+
+
+def _parse_glass(headers: Mapping[str, str]) -> BrokenGlass | None:
+    text = headers.get(GLASS)
+    if text is None:
+        return None
+    found = reference.parse(text.strip())
+    if found is None or found.resource_type != "Patient" or found.version:
+        raise InvalidRequest("X-Break-Glass names the patient: Patient/id")
+    reason = headers.get(GLASS_REASON, "").strip()
+    if not 0 < len(reason) <= _LONGEST_REASON:
+        raise InvalidRequest("X-Break-Glass-Reason says why, in a few words")
+    return BrokenGlass(ResourceKey(found.resource_type, found.resource_id), reason)
