@@ -77,7 +77,8 @@ class Authorizer:
             return given
         rules = WriteRules(ctx.parameters, ctx.index)
         visibility = Visibility(self._outbox, ctx.parameters, ctx.index)
-        return replace(given, store=GuardedStore(ctx.store, reach, visibility, rules))
+        store = GuardedStore(ctx.store, reach, visibility, rules, ctx.new_id)
+        return replace(given, store=store, new_id=store.new_id)
 
     def reach(self, ctx: Context, principal: Principal, glass: BrokenGlass | None = None) -> Reach:
         """What `principal` may do now. It may wait for the store."""

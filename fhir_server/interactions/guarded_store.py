@@ -33,15 +33,28 @@ _MOST_PASSED = 10_000
 
 
 class GuardedStore:
-    """`Store`, within the reach of one principal."""
+    """`Store`, within the reach of one principal; made for one request."""
 
     def __init__(
-        self, store: Store, reach: Reach, visibility: Visibility, rules: WriteRules
+        self,
+        store: Store,
+        reach: Reach,
+        visibility: Visibility,
+        rules: WriteRules,
+        make_id: Callable[[], str],
     ) -> None:
+        self._make_id = make_id
+        self._issued: set[str] = set()
         self._store = store
         self._reach = reach
         self._visibility = visibility
         self._rules = rules
+
+    def new_id(self) -> str:
+        """An id of the server's making, which a new resource of this request may have."""
+        made = self._make_id()
+        self._issued.add(made)
+        return made
 
     async def commit(self, decide: Decision[T]) -> T:
         """As `Store.commit`; what was put must be within reach before and behind.
@@ -51,7 +64,7 @@ class GuardedStore:
         """
 
         def decide_guarded(tx: Transaction) -> T:
-            guarded = GuardedTransaction(tx, self._reach, self._rules)
+            guarded = GuardedTransaction(tx, self._reach, self._rules, self._issued)
             answer = decide(guarded)
             guarded.check_written()
             return answer

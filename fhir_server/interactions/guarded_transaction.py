@@ -5,7 +5,7 @@ the state before, the state after, and what the new state refers to. A fault und
 whole decision, and says the same whether what is out of reach is there or not.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -44,9 +44,12 @@ class _Put(NamedTuple):
 
 
 class GuardedTransaction:
-    """`Transaction`, within the reach of one principal."""
+    """`Transaction`, within the reach of one principal; `issued` are ids of the server's making."""
 
-    def __init__(self, tx: Transaction, reach: Reach, rules: WriteRules) -> None:
+    def __init__(
+        self, tx: Transaction, reach: Reach, rules: WriteRules, issued: Container[str]
+    ) -> None:
+        self._issued = issued
         self._tx = tx
         self._reach = reach
         self._rules = rules
@@ -148,7 +151,7 @@ class GuardedTransaction:
         if self._reach.is_open("any", version.key.resource_type):
             return
         current = self._tx.read(version.key)
-        is_chosen = version.interaction != "create" and not self._reach.is_wide(
+        is_chosen = version.key.resource_id not in self._issued and not self._reach.is_wide(
             version.key.resource_type
         )
         if is_chosen or (current is not None and not current.is_deletion):

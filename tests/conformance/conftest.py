@@ -12,13 +12,14 @@ import requests
 import uvicorn
 
 from fhir_server.app import create_app
+from fhir_server.rest.authenticator import Authenticator
 from fhir_server.settings import Settings
 
 
 class Server:
     """A running server: `url` is its root, `fhir` its FHIR base."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, authenticator: Authenticator | None = None, **settings: Any) -> None:
         settings = {
             "store": "sqlite:///:memory:",
             "deliver": False,
@@ -30,7 +31,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.fhir = f"{self.url}/fhir"
         config = uvicorn.Config(
-            create_app(Settings(**settings)),
+            create_app(Settings(**settings), authenticator=authenticator),
             log_config=None,
             access_log=False,
             proxy_headers=False,
