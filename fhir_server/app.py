@@ -45,7 +45,7 @@ from fhir_server.interactions.authorize import Authorizer
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
 from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
-from fhir_server.new_id import new_id as new_id
+from fhir_server.new_id import new_id
 from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.guard_assignments import AssignmentGuard
 from fhir_server.operations.judge import Judge
@@ -310,10 +310,9 @@ def create_app(
 ) -> FastAPI:
     """The ASGI application; the store closes after the last request.
 
-    `authenticator` says who asks; without one nobody is asked, and all see everything.
-
     `opened` are components that were opened before, and are closed with the application;
-    without them it opens its own when it starts.
+    without them it opens its own when it starts. `authenticator` is asked who asks; without
+    one nobody is, and all see everything.
     """
     settings = opened.settings if opened else settings or Settings()
     draining = Draining(settings.drain_seconds)

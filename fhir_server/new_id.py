@@ -1,4 +1,4 @@
-"""Ids of new resources: time-ordered, and drawn by chance."""
+"""Ids of resources: unlike any other process's, and in the order of time."""
 
 import os
 from collections import deque

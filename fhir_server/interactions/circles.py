@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 from threading import Lock
 
-from fhir_server.core import date_range
+from fhir_server.core import date_range, reference
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
@@ -31,12 +31,13 @@ MOST_PATIENTS = 20_000
 
 TREATMENT, PAYMENT = "TREAT", "HPAYMT"
 INSURER, MANUFACTURER, OPERATOR = "insurer", "manufacturer", "operator"
-"""Roles that an operator gives a client or an account."""
+"""Roles that are given to a client or an account: the first two as `insurer=Organization/7`."""
 
 _WATCHED = ("CareTeam", "Coverage", "PractitionerRole", "Consent")
 _BEHIND_ALL = 2**62
 _PAGE = 1_000
 _MOST_KEPT = 2_000
+_UNKNOWN = ResourceKey("", "")
 _EVERYONE = Circle(None)
 _SEARCHED_AT_ONCE = 50
 
@@ -88,7 +89,8 @@ class Circles:
         own = _own(principal, context)
         if own is not None:
             return own
-        name = (context, principal.fhir_user, principal.purposes, principal.roles)
+        launched = principal.patient if context == "patient" else None
+        name = (context, principal.fhir_user, principal.purposes, principal.roles, launched)
         with self._lock:
             self._catch_up()
             moment = date_range.from_datetime(self._now())
@@ -145,7 +147,7 @@ class Circles:
         patients: set[str] | None = None
         ends: list[int] = []
         purpose = TREATMENT
-        if context == "user":
+        if context != "system":
             assert principal.fhir_user is not None
             for role in self._roles_of(principal.fhir_user):
                 sources.add(role.key)
@@ -154,8 +156,11 @@ class Circles:
             found = self._referring("CareTeam", "participant", names, "active")
             patients, ends = self._patients(found, "subject", sources, moment)
             names.update(str(version.key) for version in found)
-        elif INSURER in principal.roles:
+            if context == "patient":
+                patients.intersection_update({_id_of(principal.patient)})
+        elif (insurer := _organization(principal, INSURER)) is not None:
             purpose = PAYMENT
+            names = {str(insurer)}
             found = self._referring("Coverage", "payor", names, "active")
             patients, ends = self._patients(found, "beneficiary", sources, moment)
         asker = Asker(frozenset(names), principal.purposes or (purpose,))
@@ -236,22 +241,39 @@ def needs_drawing(principal: Principal) -> bool:
 def _own(principal: Principal, context: str) -> Circle | None:
     """The circle that the credentials themselves say; None: it has to be drawn."""
     user = principal.fhir_user
+    is_staff = user is not None and user.resource_type in ("Practitioner", "PractitionerRole")
     if context == "patient":
-        return _of_patient(principal.patient)
+        if principal.kind == "user" and is_staff:
+            # An app was started for one patient: of them, what its user may see.
+            return None
+        return _of_patient(principal.patient, is_own=principal.kind == "patient")
     if context == "user":
         if user is not None and user.resource_type == "Patient":
-            return _of_patient(user)
+            return _of_patient(user, is_own=True)
         if OPERATOR in principal.roles:
             return _EVERYONE
-        is_staff = user is not None and user.resource_type in ("Practitioner", "PractitionerRole")
         return None if is_staff and principal.kind == "user" else NOBODY
     if context != "system" or principal.kind != "system":
         return NOBODY
-    if MANUFACTURER in principal.roles:
-        is_known = user is not None and user.resource_type == "Organization"
-        return _owned_by(user) if user is not None and is_known else NOBODY
-    if INSURER in principal.roles and (user is None or user.resource_type != "Organization"):
-        return NOBODY
+    organizations = [_organization(principal, each) for each in (MANUFACTURER, INSURER)]
+    match organizations:
+        case None, None:
+            return None
+        case ResourceKey("Organization") as maker, None:
+            return _owned_by(maker)
+        case None, ResourceKey("Organization"):
+            return None
+    # Of both kinds, or of one that was not understood: it was meant to be less than everyone's.
+    return NOBODY
+
+
+def _organization(principal: Principal, role: str) -> ResourceKey | None:
+    """Whose a role is: for `insurer=Organization/7` the Organization; None without the role."""
+    for each in principal.roles:
+        name, _, text = each.partition("=")
+        if name == role:
+            found = reference.parse(text)
+            return ResourceKey(found.resource_type, found.resource_id) if found else _UNKNOWN
     return None
 
 
@@ -261,11 +283,15 @@ def _owned_by(key: ResourceKey) -> Circle:
 
 
 @lru_cache(maxsize=10_000)
-def _of_patient(key: ResourceKey | None) -> Circle:
+def _of_patient(key: ResourceKey | None, *, is_own: bool) -> Circle:
     # The same object each time: what was made of it is found again.
     if key is None or key.resource_type != "Patient":
         return NOBODY
-    return Circle(frozenset((key.resource_id,)), is_own=True)
+    return Circle(frozenset((key.resource_id,)), is_own=is_own)
+
+
+def _id_of(patient: ResourceKey | None) -> str:
+    return patient.resource_id if patient and patient.resource_type == "Patient" else ""
 
 
 def _later(terms: Iterable[Terms], moment: int) -> Iterator[int]:

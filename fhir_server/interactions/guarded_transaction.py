@@ -188,7 +188,13 @@ class GuardedTransaction:
                 raise Forbidden(f"this {resource_type} would be out of the token's reach")
 
     def _check_references(self) -> None:
-        """Nothing new is referred to that is out of reach: it would become theirs, or tell."""
+        """Nothing new is referred to that is out of reach: it would become theirs, or tell.
+
+        Nor what is not there at all, or the two could be told apart. Who may see everyone may
+        refer to what others will write.
+        """
+        if self._reach.is_of_everyone:
+            return
         wanted: dict[str, set[str]] = {}
         for _, _, before, after in self._puts.values():
             if after.is_deletion:

@@ -8,6 +8,7 @@ from starlette.types import Scope
 from fhir_server.core import reference
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.security.glass import BrokenGlass
+from fhir_server.core.security.principal import ANONYMOUS
 from fhir_server.core.security.reach import Reach
 from fhir_server.errors import Forbidden, InvalidRequest
 from fhir_server.interactions.context import Context
@@ -15,6 +16,8 @@ from fhir_server.rest.authenticator import Nobody
 
 GLASS, GLASS_REASON = "x-break-glass", "x-break-glass-reason"
 
+# What this server can do is told to anyone.
+_PUBLIC = frozenset({"capabilities", "smart-configuration"})
 _ENROLLED = ("Device", "DeviceUseStatement", "CarePlan", "Goal")
 _LONGEST_REASON = 500
 
@@ -30,7 +33,12 @@ async def authorized(state: Any, ctx: Context, scope: Scope, headers: Mapping[st
     authenticator = getattr(state, "authenticator", None)
     if authenticator is None or isinstance(authenticator, Nobody):
         return ctx
-    principal = await authenticator.authenticate(scope, headers)
+    # Whoever stood at the door may have asked already.
+    principal = scope.get("principal")
+    if principal is None:
+        route = scope.get("route")
+        is_public = getattr(route, "interaction", "") in _PUBLIC
+        principal = ANONYMOUS if is_public else await authenticator.authenticate(scope, headers)
     given: Context = await state.authorizer.authorize(ctx, principal, _parse_glass(headers))
     return given
 

@@ -49,15 +49,13 @@ PRINCIPALS = {
         "system",
         "system/*.rs",
         client_id="ins",
-        fhir_user="Organization/insurer",
-        roles=frozenset({"insurer"}),
+        roles=frozenset({"insurer=Organization/insurer"}),
     ),
     "manufacturer": principal(
         "system",
         "system/*.rs",
         client_id="maker",
-        fhir_user="Organization/maker",
-        roles=frozenset({"manufacturer"}),
+        roles=frozenset({"manufacturer=Organization/maker"}),
     ),
     "gateway": principal("gateway", "", client_id="gw", subject="gw"),
 }

@@ -87,6 +87,11 @@ class Reach:
         )
 
     @property
+    def is_of_everyone(self) -> bool:
+        """Whether it is everyone's data that it is about, but for what is withheld."""
+        return any(self._circle(scope).is_everyone for scope in self.principal.scopes)
+
+    @property
     def sees_everything(self) -> bool:
         """Whether nothing at all is kept from it, whatever is stored."""
         return any(
