@@ -30,8 +30,9 @@ class Server:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.fhir = f"{self.url}/fhir"
+        self._app = create_app(Settings(**settings), authenticator=authenticator)
         config = uvicorn.Config(
-            create_app(Settings(**settings), authenticator=authenticator),
+            self._app,
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -51,6 +52,10 @@ class Server:
                 raise RuntimeError("the server did not start")
             time.sleep(0.02)
         return self
+
+    @property
+    def outbox(self) -> Any:
+        return self._app.state.context.outbox
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
