@@ -2,18 +2,19 @@
 
 from collections.abc import Collection, Iterator
 from datetime import tzinfo
+from functools import lru_cache
 
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import Clause, Query, TokenValue
 from fhir_server.core.security import consent
-from fhir_server.core.security.consent import Terms
+from fhir_server.core.security.consent import Provision, Terms
 from fhir_server.core.version import Version
 from fhir_server.errors import TooCostly
 from fhir_server.store.protocol import Outbox
 
-MOST_CONSENTS = 1_000_000
-"""About half a gigabyte of them: more are not kept by one process."""
+MOST_CONSENTS = 500_000
+"""Some hundred megabytes of them: more are not kept by one process."""
 
 _PAGE = 1_000
 
@@ -25,7 +26,7 @@ class ConsentBook:
         self._outbox = outbox
         self._parameters = parameters
         self._zone = zone
-        self._by_patient: dict[str, dict[ResourceKey, Terms]] = {}
+        self._by_patient: dict[str, tuple[Terms, ...]] = {}
         self._patient_of: dict[ResourceKey, str] = {}
 
     @property
@@ -34,7 +35,7 @@ class ConsentBook:
         return self._by_patient.keys()
 
     def of_patient(self, patient: str) -> tuple[Terms, ...]:
-        return tuple(self._by_patient.get(patient, {}).values())
+        return self._by_patient.get(patient, ())
 
     def load(self) -> None:
         """Read all that are active.
@@ -42,6 +43,9 @@ class ConsentBook:
         Raises:
             TooCostly: there are too many.
         """
+        # What an attempt that failed has left may be out of date.
+        self._by_patient.clear()
+        self._patient_of.clear()
         status = self._parameters.get("Consent", "status")
         if status is None:
             raise LookupError("no search parameter Consent.status")
@@ -60,10 +64,9 @@ class ConsentBook:
         """Take what was written; the patients whom it concerns, before and now."""
         before = self._patient_of.pop(version.key, None)
         if before is not None:
-            of_patient = self._by_patient[before]
-            del of_patient[version.key]
-            if not of_patient:
-                del self._by_patient[before]
+            others = tuple(t for t in self._by_patient.pop(before) if t.key != version.key)
+            if others:
+                self._by_patient[before] = others
             yield before
         now = self._add(version)
         if now not in (None, before):
@@ -74,6 +77,14 @@ class ConsentBook:
         terms = consent.read(version, self._zone)
         if terms is None:
             return None
-        self._by_patient.setdefault(terms.patient, {})[terms.key] = terms
+        # Many say the same about other patients: what they say is kept once.
+        terms = terms._replace(provision=_shared(terms.provision))
+        others = (t for t in self._by_patient.get(terms.patient, ()) if t.key != terms.key)
+        self._by_patient[terms.patient] = (*others, terms)
         self._patient_of[terms.key] = terms.patient
         return terms.patient
+
+
+@lru_cache(maxsize=4_096)
+def _shared(provision: Provision) -> Provision:
+    return provision

@@ -1,6 +1,7 @@
 """Principals' contexts on a store, as the server makes them."""
 
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
 from fhir_server.core.identity import ResourceKey
@@ -9,6 +10,7 @@ from fhir_server.core.security.principal import Principal
 from fhir_server.interactions.authorize import Authorizer
 from fhir_server.interactions.context import Context
 
+NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 DEFAULTS = {"TREAT": "permit", "HPAYMT": "deny"}
 
 

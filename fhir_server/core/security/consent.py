@@ -44,6 +44,9 @@ class Provision(NamedTuple):
     exceptions: tuple["Provision", ...] = ()
 
 
+_NOTHING = Provision(False, _ALWAYS, None, None, None, None, is_exact=True)
+
+
 class Terms(NamedTuple):
     """An active Consent of one patient; `order` is greater the newer it is."""
 
@@ -83,14 +86,19 @@ def read(version: Version, zone: tzinfo) -> Terms | None:
     if resource.get("status") != "active":
         return None
     patient = _local(resource.get("patient"))
-    provision = resource.get("provision")
-    if patient is None or patient.resource_type != "Patient" or not isinstance(provision, dict):
+    found = resource.get("provision")
+    if patient is None or patient.resource_type != "Patient" or found is None:
         return None
+    try:
+        provision = _provision(found, zone)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        # Stored where validation only warns. It may be a denial, so it is one.
+        provision = _NOTHING
     return Terms(
         version.key,
         patient.resource_id,
         (_written(resource, zone), version.sequence),
-        _provision(provision, zone),
+        provision,
     )
 
 
@@ -116,8 +124,10 @@ def rule(terms: Iterable[Terms], asker: Asker, now: datetime, default: bool) -> 
 
 def span(period: Any, zone: tzinfo) -> DateRange | None:
     """The time of a Period, all time without one; None if it cannot be understood."""
-    if not period:
+    if period is None:
         return _ALWAYS
+    if not isinstance(period, dict):
+        return None
     try:
         start = date_range.parse(period["start"], zone).start if "start" in period else EARLIEST
         end = date_range.parse(period["end"], zone).end if "end" in period else LATEST
@@ -214,6 +224,7 @@ def _provision(found: Mapping[str, Any], zone: tzinfo) -> Provision:
     }
     is_exact = (
         _KNOWN.issuperset(found)
+        and all(found.values())
         and when is not None
         and are_types_sure
         and is_data_sure
