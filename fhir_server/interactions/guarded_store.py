@@ -83,13 +83,7 @@ class GuardedStore:
         page = await self._store.search(query)
         if page.versions:
             return page.versions[0]
-        current = await self._store.read(key)
-        if current is None or not current.is_deletion:
-            return None
-        is_shown = await asyncio.to_thread(
-            self._visibility.is_deleted_one, self._reach, "r", current
-        )
-        return current if is_shown else None
+        return await asyncio.to_thread(self._visibility.deleted, self._reach, "r", key)
 
     async def read_many(self, keys: Sequence[ResourceKey]) -> tuple[Version, ...]:
         return await self._visible("r", await self._store.read_many(keys))

@@ -47,12 +47,13 @@ class Visibility:
             or (version.key in current and self._shows(reach, act, version))
         )
 
-    def is_deleted_one(self, reach: Reach, act: Act, version: Version) -> bool:
-        """Whether `version` is the deletion of what was within reach."""
-        if not version.is_deletion or reach.has_links(act, version.key.resource_type):
+    def deleted(self, reach: Reach, act: Act, key: ResourceKey) -> Version | None:
+        """The deletion of what was within reach; None for anything else."""
+        current = self._outbox.read(key)
+        if current is None or not current.is_deletion or reach.has_links(act, key.resource_type):
             # What led to it may have gone with it.
-            return False
-        return self._shows(reach, act, version)
+            return None
+        return current if self._shows(reach, act, current) else None
 
     def _current(self, reach: Reach, act: Act, keys: Iterable[ResourceKey]) -> set[ResourceKey]:
         by_type: dict[str, list[str]] = {}
@@ -67,10 +68,8 @@ class Visibility:
                 found.update(version.key for version in self._outbox.search(query).versions)
         for resource_type, ids in by_type.items():
             for key in (ResourceKey(resource_type, each) for each in ids):
-                if key not in found:
-                    now = self._outbox.read(key)
-                    if now is not None and self.is_deleted_one(reach, act, now):
-                        found.add(key)
+                if key not in found and self.deleted(reach, act, key) is not None:
+                    found.add(key)
         return found
 
     def _shows(self, reach: Reach, act: Act, version: Version) -> bool:
