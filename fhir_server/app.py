@@ -71,7 +71,7 @@ from fhir_server.outbox.subscription_worker import Subscriptions
 from fhir_server.outbox.worker import Worker
 from fhir_server.rest import health, metrics, openapi, readings, routes, websocket
 from fhir_server.rest.application import Application
-from fhir_server.rest.authenticator import Authenticator
+from fhir_server.rest.authenticator import Authenticator, Nobody
 from fhir_server.rest.draining import Draining
 from fhir_server.rest.metrics import OutboxGauges
 from fhir_server.rest.operation_routes import OPERATIONS
@@ -322,10 +322,10 @@ def create_app(
         components = opened or open_components(settings)
         store = components.store
         app.state.context = components.context
+        app.state.authenticator = authenticator or Nobody()
         app.state.mappings = components.mappings
         app.state.outbox_gauges = OutboxGauges(store.outbox, now)
         app.state.settings = settings
-        app.state.authenticator = authenticator
         app.state.authorizer = components.authorizer
         store.observe(metrics.count_commit)
         tune_garbage_collection()

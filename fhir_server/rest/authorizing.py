@@ -30,15 +30,15 @@ async def authorized(state: Any, ctx: Context, scope: Scope, headers: Mapping[st
         Forbidden: they may not ask so.
         StoreUnavailable: it cannot be told now.
     """
-    authenticator = getattr(state, "authenticator", None)
-    if authenticator is None or isinstance(authenticator, Nobody):
-        return ctx
     # Whoever stood at the door may have asked already.
     principal = scope.get("principal")
     if principal is None:
-        route = scope.get("route")
-        is_public = getattr(route, "interaction", "") in _PUBLIC
-        principal = ANONYMOUS if is_public else await authenticator.authenticate(scope, headers)
+        if isinstance(state.authenticator, Nobody):
+            return ctx
+        is_public = getattr(scope.get("route"), "interaction", "") in _PUBLIC
+        principal = (
+            ANONYMOUS if is_public else await state.authenticator.authenticate(scope, headers)
+        )
     given: Context = await state.authorizer.authorize(ctx, principal, _parse_glass(headers))
     return given
 
