@@ -9,7 +9,7 @@ from fhir_server.core import reference
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.security.glass import BrokenGlass
 from fhir_server.core.security.principal import ANONYMOUS
-from fhir_server.core.security.reach import Reach
+from fhir_server.core.security.scope import Permission
 from fhir_server.errors import Forbidden, InvalidRequest
 from fhir_server.interactions.context import Context
 from fhir_server.rest.authenticator import Nobody
@@ -52,7 +52,7 @@ def check_intake(ctx: Context) -> None:
     reach = ctx.reach
     if reach is None or reach.principal.kind == "gateway":
         return
-    if not (reach.grants("c", "Observation") and reach.is_open("c", "Observation")):
+    if not (reach.grants("c", "Observation") and reach.is_wide("Observation")):
         raise Forbidden("readings are handed in by gateways")
 
 
@@ -68,13 +68,11 @@ def check_enrolling(ctx: Context) -> None:
 def check_quarantine(ctx: Context, *, is_change: bool) -> None:
     """Raises `Forbidden` unless all that waits may be seen, whomever it is about."""
     reach = ctx.reach
-    if reach is not None and not _sees_waiting(reach, is_change=is_change):
+    acts: tuple[Permission, ...] = ("s", "u") if is_change else ("s",)
+    if reach is not None and not (
+        reach.is_wide("Task") and all(reach.grants(act, "Task") for act in acts)
+    ):
         raise Forbidden("the quarantine is shown to those who see everyone's Tasks")
-
-
-def _sees_waiting(reach: Reach, *, is_change: bool) -> bool:
-    is_seen = reach.grants("s", "Task") and reach.is_open("s", "Task")
-    return is_seen and (not is_change or (reach.grants("u", "Task") and reach.is_open("u", "Task")))
 
 
 def _parse_glass(headers: Mapping[str, str]) -> BrokenGlass | None:

@@ -146,7 +146,9 @@ _SEARCHES = (
     "ValueSet/boris/$validate-code?code=y",
     "ValueSet/boris/$expand",
     "ConceptMap/boris/$translate?code=y&system=urn:x",
+    "Device/$device-statistics?month=2024-03",
     "metadata",
+    ".well-known/smart-configuration",
     "/readings/quarantine",
 )  # fmt: skip
 

@@ -31,7 +31,7 @@ from fhir_server.core.security import subscriber
 from fhir_server.core.security.circle import NOBODY, Circle
 from fhir_server.core.security.principal import Principal
 from fhir_server.core.security.restriction import NOTHING, SUBSCRIPTION, Criteria, Knowledge
-from fhir_server.core.security.scope import Permission, Scope
+from fhir_server.core.security.scope import ANY_TYPE, Permission, Scope
 from fhir_server.core.version import Version
 from fhir_server.errors import FhirError
 
@@ -81,21 +81,26 @@ class Reach:
     def is_wide(self, resource_type: str) -> bool:
         """Whether everyone's resources of the type may be written, but for those withheld."""
         return any(
-            scope.covers(resource_type, letter) and self._circle(scope).is_everyone
+            scope.resource_type in (ANY_TYPE, resource_type) and _is_wide(self._circle(scope))
             for scope in self.principal.scopes
-            for letter in _KNOWN_BY
         )
 
     @property
     def is_of_everyone(self) -> bool:
         """Whether it is everyone's data that it is about, but for what is withheld."""
-        return any(self._circle(scope).is_everyone for scope in self.principal.scopes)
+        return any(_is_wide(self._circle(scope)) for scope in self.principal.scopes)
+
+    @property
+    def is_makers(self) -> bool:
+        """Whether it is a manufacturer's, and nobody else's beside."""
+        circles = [self._circle(scope) for scope in self.principal.scopes]
+        return bool(circles) and all(circle.owner is not None for circle in circles)
 
     @property
     def sees_everything(self) -> bool:
         """Whether nothing at all is kept from it, whatever is stored."""
         return any(
-            scope.resource_type == "*"
+            scope.resource_type == ANY_TYPE
             and not scope.params
             and scope.permissions == frozenset("cruds")
             and _is_unlimited(self._circle(scope))
@@ -162,7 +167,7 @@ class Reach:
 
     def _of_scope(self, scope: Scope, resource_type: str, *, is_write: bool) -> Criteria:
         circle = self._circle(scope)
-        if resource_type == SUBSCRIPTION and not (circle.is_everyone and circle.default):
+        if resource_type == SUBSCRIPTION and not _is_wide(circle):
             whose = self._own_subscriptions()
         else:
             whose = self._knowledge.within(circle, resource_type, is_write=is_write)
@@ -204,8 +209,12 @@ class Reach:
         return self._circles.get(scope.context, NOBODY)
 
 
+def _is_wide(circle: Circle) -> bool:
+    return circle.is_everyone and circle.default
+
+
 def _is_unlimited(circle: Circle) -> bool:
-    return circle.is_everyone and circle.default and not circle.rulings
+    return _is_wide(circle) and not circle.rulings
 
 
 def _is_narrower(clause: Clause, limit: SearchParameter, allowed: frozenset[object]) -> bool:
