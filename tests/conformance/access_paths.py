@@ -171,7 +171,9 @@ def reading() -> Iterator[Request]:
         *(f"{t}/{i}" for t, i in TYPES.items()),
         "Observation/boris-moved/_history/1",
     ]
-    entries = [{"request": {"method": "GET", "url": path}} for path in gets if path[0] != "/"]
+    # Those of all types take as long as all others together, and go the same way.
+    gets = [path for path in gets if path[0] not in "/?$"]
+    entries = [{"request": {"method": "GET", "url": path}} for path in gets]
     yield Request("POST", "", _bundle("batch", *entries))
     for entry in (*entries[:3], entries[-1], entries[-5]):
         yield Request("POST", "", _bundle("transaction", entry))
