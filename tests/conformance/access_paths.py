@@ -212,7 +212,7 @@ def writing() -> Iterator[Request]:
         yield Request("DELETE", f"{resource_type}?_id={name}")
     created = {k: v for k, v in observation("x", "anna").items() if k != "id"}
     for condition in (
-        "identifier=urn:x|boris",
+        "identifier=urn:reading|boris-r1",
         "_id=boris-o1",
         "patient.name=petrov",
         "code=boris",

@@ -143,6 +143,10 @@ def observation(name: str, patient: str, value: float = 60, **more: Any) -> dict
     }
 
 
+def _reading(patient: str) -> dict[str, str]:
+    return {"system": "urn:reading", "value": f"{patient}-r1"}
+
+
 def record(patient: str, family: str, doctor: str, value: float) -> list[dict[str, Any]]:
     """Everything that is about one patient, its ids beginning with theirs."""
     subject = {"reference": f"Patient/{patient}"}
@@ -156,7 +160,7 @@ def record(patient: str, family: str, doctor: str, value: float) -> list[dict[st
             "birthDate": "1950-01-01",
             "gender": "male",
         },
-        observation(f"{patient}-o1", patient, value),
+        observation(f"{patient}-o1", patient, value, identifier=[_reading(patient)]),
         observation(f"{patient}-o2", patient, value + 1, code=concept, category=[concept]),
         observation(
             f"{patient}-o3", patient, value + 2, device={"reference": f"Device/{patient}-d"}
@@ -293,7 +297,10 @@ def populate(world: World, *, with_boris: bool) -> None:
     world.put(*record("boris", "Petrov", "dx", 90))
     world.put(consent("boris-n", "boris", "deny", purpose=[PAYMENT]))
     world.put(observation("boris-o5", "boris", 91, performer=[{"reference": "Patient/anna"}]))
-    world.put(observation("boris-o1", "boris", 95), observation("boris-gone", "boris"))
+    world.put(
+        observation("boris-o1", "boris", 95, identifier=[_reading("boris")]),
+        observation("boris-gone", "boris"),
+    )
     # Noted as Anna's by mistake, and corrected.
     world.put(observation("boris-moved", "anna", 99), observation("boris-moved", "boris", 99))
     assert world.ask("hospital", "DELETE", "Observation/boris-gone").status_code in (200, 204)
