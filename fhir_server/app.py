@@ -4,7 +4,6 @@ The only module that knows the clock, chance, the drivers and the adapters.
 """
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -41,6 +40,8 @@ from fhir_server.definitions import (
     read_topics,
 )
 from fhir_server.entrance import Entrance, open_entrance
+from fhir_server.garbage import tune_garbage_collection
+from fhir_server.interactions.authorize import Authorizer
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
 from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
@@ -94,17 +95,6 @@ def now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - the one clock
 
 
-def tune_garbage_collection() -> None:
-    """Let reference counts do the work: readings make few cycles and many small values.
-
-    With Python's defaults a quarter of the ingest time goes into looking for cycles. What
-    start-up made stays for good, so it is not looked at again.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
-
-
 @dataclass(frozen=True, slots=True)
 class Components:
     """Everything a process of this server may need, opened."""
@@ -116,6 +106,7 @@ class Components:
     context: Context
     subscription_reader: SubscriptionReader
     live_reader: LiveReader
+    authorizer: Authorizer
 
     def sinks(self) -> tuple[Sink, ...]:
         """The receivers that the settings name.
@@ -147,6 +138,7 @@ class Components:
             RestHook(policy, self.definitions.element_types, now),
             now,
             base_url=self.settings.base_url,
+            visible=self.authorizer.visible,
             pace=pace,
             patience=timedelta(days=self.settings.subscription_patience_days),
         )
@@ -161,6 +153,7 @@ class Components:
                 self.settings.base_url,
                 self.definitions.element_types,
                 f"sockets/{new_id()}",
+                self.authorizer.visible,
             ),
             self.context.page_key,
             is_token_needed=self.settings.auth != "none",
@@ -266,8 +259,16 @@ def open_components(settings: Settings) -> Components:
         remote_terminology=_remote_terminology(settings),
         shipped=shipped,
     )
+    authorizer = Authorizer(context, settings.consent_defaults)
     return Components(
-        settings, definitions, mappings, store, context, subscription_reader, live_reader
+        settings,
+        definitions,
+        mappings,
+        store,
+        context,
+        subscription_reader,
+        live_reader,
+        authorizer,
     )
 
 
@@ -320,6 +321,7 @@ def create_app(
         app.state.mappings = components.mappings
         app.state.outbox_gauges = OutboxGauges(store.outbox, now)
         app.state.settings = settings
+        app.state.authorizer = components.authorizer
         store.observe(metrics.count_commit)
         tune_garbage_collection()
         if DOCUMENT_REGISTRY in settings.adapters:

@@ -98,6 +98,12 @@ class Settings(BaseSettings):
     allow_private_endpoints: bool = False
     page_key: str = Field(default="", repr=False)
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    consent_defaults: dict[str, Literal["permit", "deny"]] = Field(
+        default={
+            "TREAT": "permit", "ETREAT": "permit", "BTG": "permit", "HOPERAT": "permit",
+            "PUBHLTH": "permit", "HPAYMT": "deny", "HRESCH": "deny",
+        }
+    )  # fmt: skip
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     deliver: bool = True
     monitoring: bool = True

@@ -13,11 +13,12 @@ from typing import Annotated, Any
 import typer
 from prometheus_client import start_http_server
 
-from fhir_server.app import Components, now, open_components, tune_garbage_collection
+from fhir_server.app import Components, now, open_components
 from fhir_server.cli import logs, start_up
 from fhir_server.core.mapping.mapping import Mapping
 from fhir_server.core.search.custom import SearchDefinitions
 from fhir_server.errors import StoreUnavailable
+from fhir_server.garbage import tune_garbage_collection
 from fhir_server.intake.broker import Broker, Certificates, parse_broker
 from fhir_server.intake.connection import Connection, Session
 from fhir_server.intake.listener import Listener, ListenError, Pace

@@ -8,7 +8,7 @@ from fhir_server.core.query_string import Params
 from fhir_server.core.search.query import AnyOf, Clause, Criterion, ReferenceValue, TokenValue
 from fhir_server.errors import NotFound
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.incoming import check_key, check_resource_type
+from fhir_server.interactions.incoming import check_key, check_may, check_resource_type
 from fhir_server.interactions.search import search_within
 from fhir_server.interactions.searched import Searched
 
@@ -38,6 +38,7 @@ async def compartment_search(
         )
         return await search_within(ctx, searched, params, is_strict=is_strict)
     check_resource_type(ctx, member)
+    check_may(ctx, "s", member)
     if member not in found:
         raise NotFound(f"{member} is not in the compartment of {key.resource_type}")
     searched = Searched(path, (member,), within=lambda name, _: belonging(ctx, key, name))

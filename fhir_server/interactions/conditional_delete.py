@@ -11,7 +11,7 @@ from fhir_server.errors import Issue, MultipleMatches
 from fhir_server.interactions import delete
 from fhir_server.interactions.condition import Condition, find_every, parse_condition
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.incoming import check_resource_type
+from fhir_server.interactions.incoming import check_may, check_resource_type
 from fhir_server.interactions.written import Written
 from fhir_server.store.protocol import Decision, Transaction
 
@@ -29,6 +29,7 @@ async def conditional_delete(
         PreconditionFailed: the match is not at the version that the client thinks.
     """
     check_resource_type(ctx, resource_type)
+    check_may(ctx, "d", resource_type)
     condition = parse_condition(ctx, resource_type, params)
     each = await ctx.store.commit(decide(condition, ctx.limits.deletions, if_match))
     said = "1 resource was deleted" if len(each) == 1 else f"{len(each)} resources were deleted"

@@ -12,6 +12,7 @@ from fhir_server.interactions import update
 from fhir_server.interactions.condition import Condition, find_match, parse_condition
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.incoming import (
+    check_may,
     check_resource,
     check_resource_type,
     check_type,
@@ -39,6 +40,7 @@ async def conditional_update(
         VersionConflict: none matches, and the id of `resource` is another's.
     """
     check_resource_type(ctx, resource_type)
+    check_may(ctx, "u", resource_type)
     check_type(resource_type, resource)
     own_id(resource)
     condition = parse_condition(ctx, resource_type, params)

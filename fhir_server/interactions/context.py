@@ -13,6 +13,8 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import UNRESTRICTED, Restriction
+from fhir_server.core.security.glass import BrokenGlass
+from fhir_server.core.security.reach import Reach
 from fhir_server.core.security.smart_configuration import Endpoints
 from fhir_server.core.subscription import Subscription
 from fhir_server.core.subscription_topic import Topic
@@ -130,6 +132,8 @@ class Context:
     and `subscriptions` are for what is asked about deliveries, `thorough` for `$validate`.
     `shelf` keeps definitions between requests; `shipped` are those that come with the program.
     `endpoints` are where tokens are had, by the base URL; None where nobody is asked for any.
+    `reach` is what the principal may do; None is everything. `glass` is set where it was broken
+    to get at a record.
     """
 
     store: Store
@@ -155,6 +159,8 @@ class Context:
     thorough: ThoroughValidator | None = None
     shipped: Shipped = field(default_factory=Shipped)
     endpoints: Callable[[str], Endpoints | None] | None = None
+    reach: Reach | None = None
+    glass: BrokenGlass | None = None
 
     def at(self, base_url: str) -> "Context":
         """The same, for a request that came by `base_url`."""

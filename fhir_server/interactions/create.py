@@ -10,7 +10,12 @@ from fhir_server.core.version import next_version
 from fhir_server.errors import Issue
 from fhir_server.interactions.condition import Condition, find_match, parse_condition
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.incoming import check_resource, check_resource_type, check_type
+from fhir_server.interactions.incoming import (
+    check_may,
+    check_resource,
+    check_resource_type,
+    check_type,
+)
 from fhir_server.interactions.written import Written
 from fhir_server.store.protocol import Decision, Transaction
 
@@ -26,6 +31,7 @@ async def create(
         MultipleMatches: `if_none_exist` finds several.
     """
     check_resource_type(ctx, resource_type)
+    check_may(ctx, "c", resource_type)
     check_type(resource_type, resource)
     issues = check_resource(ctx, resource)
     condition = None

@@ -7,7 +7,7 @@ from fhir_server.core.etag import EntityTags
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import deletion
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.incoming import check_resource_type
+from fhir_server.interactions.incoming import check_may, check_resource_type
 from fhir_server.interactions.update import check_preconditions
 from fhir_server.interactions.written import Written
 from fhir_server.store.protocol import Decision, Transaction
@@ -21,6 +21,7 @@ async def delete(ctx: Context, key: ResourceKey, if_match: EntityTags | None = N
         PreconditionFailed: the current version is not what the client thinks.
     """
     check_resource_type(ctx, key.resource_type)
+    check_may(ctx, "d", key.resource_type)
     ctx.shipped.check_changeable(key)
     return await ctx.store.commit(decide(key, if_match))
 

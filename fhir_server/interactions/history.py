@@ -12,7 +12,7 @@ from fhir_server.core.query_string import Params
 from fhir_server.errors import InvalidRequest, Issue, NotFound
 from fhir_server.interactions import paging
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.incoming import check_key, check_resource_type
+from fhir_server.interactions.incoming import check_key, check_may, check_resource_type
 from fhir_server.store.protocol import HistoryQuery
 
 _NEWEST_FIRST = "-_lastUpdated"
@@ -33,6 +33,7 @@ async def instance(
         Gone: the page's moment is not kept any more.
     """
     check_key(ctx, key)
+    check_may(ctx, "r", key.resource_type)
     if await ctx.store.read(key) is None:
         raise NotFound(f"{key} is not known")
     asked = HistoryQuery(key.resource_type, key.resource_id)
@@ -44,6 +45,7 @@ async def of_type(
 ) -> bytes:
     """A page of the versions of every resource of a type; raises as `instance` does."""
     check_resource_type(ctx, resource_type)
+    check_may(ctx, "s", resource_type)
     asked = HistoryQuery(resource_type)
     return await _page(ctx, f"{resource_type}/_history", asked, params, is_strict)
 

@@ -2,8 +2,22 @@
 
 from fhir_server.core.identity import ResourceKey, is_resource_id
 from fhir_server.core.resource_json import Resource
-from fhir_server.errors import InvalidRequest, InvalidResource, Issue, NotFound
+from fhir_server.core.security import subscriber
+from fhir_server.core.security.restriction import SUBSCRIPTION
+from fhir_server.core.security.scope import Permission
+from fhir_server.errors import Forbidden, InvalidRequest, InvalidResource, Issue, NotFound
 from fhir_server.interactions.context import Context
+
+_WORDS = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
+
+
+def check_may(ctx: Context, act: Permission, resource_type: str) -> None:
+    """Raises `Forbidden` where no scope lets the principal do such a thing with the type.
+
+    What of the type is out of reach is another matter: that is not there.
+    """
+    if ctx.reach is not None and not ctx.reach.grants(act, resource_type):
+        raise Forbidden(f"no scope of the token lets it {_WORDS[act]} {resource_type}")
 
 
 def check_resource_type(ctx: Context, resource_type: str) -> None:
@@ -32,6 +46,10 @@ def check_resource(ctx: Context, resource: Resource) -> tuple[Issue, ...]:
         InvalidResource: an error, where validation is strict; always, where the
             server could not even version the resource.
     """
+    is_subscription = resource.get("resourceType") == SUBSCRIPTION
+    if ctx.reach is not None and is_subscription and isinstance(resource.get("meta", {}), dict):
+        # Its events are told long after, and only of what whoever writes it may see then.
+        subscriber.mark(resource, ctx.reach.principal)
     issues = ctx.validator.check(resource)
     if issues:
         is_fatal = ctx.is_validation_strict and any(

@@ -17,7 +17,12 @@ from fhir_server.core.version import Version, is_same_content, next_version
 from fhir_server.errors import Issue, NotFound
 from fhir_server.interactions.condition import Condition, find_match, parse_condition
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.incoming import check_key, check_resource, check_resource_type
+from fhir_server.interactions.incoming import (
+    check_key,
+    check_may,
+    check_resource,
+    check_resource_type,
+)
 from fhir_server.interactions.read import check_present
 from fhir_server.interactions.update import check_preconditions
 from fhir_server.interactions.written import Written
@@ -59,6 +64,7 @@ async def patch(
         PreconditionFailed: the current version is not what the client thinks.
     """
     check_key(ctx, key)
+    check_may(ctx, "u", key.resource_type)
     current = _present(key, await ctx.store.read(key))
     check_preconditions(key, current, if_match, if_none_match)
     patched = await _apply_early(ctx, current, change)
@@ -81,6 +87,7 @@ async def conditional_patch(
         InvalidResource, PreconditionFailed: as for `patch`.
     """
     check_resource_type(ctx, resource_type)
+    check_may(ctx, "u", resource_type)
     condition = parse_condition(ctx, resource_type, params)
     found = (await ctx.store.search(condition.query)).versions
     patched = None

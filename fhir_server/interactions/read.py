@@ -10,7 +10,7 @@ from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import Version
 from fhir_server.errors import Gone, NotFound
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.incoming import check_key
+from fhir_server.interactions.incoming import check_key, check_may
 
 
 async def read(ctx: Context, key: ResourceKey) -> Version:
@@ -21,6 +21,7 @@ async def read(ctx: Context, key: ResourceKey) -> Version:
         Gone: it was deleted.
     """
     # A key that was found is a legal one: the check is left to those that were not.
+    check_may(ctx, "r", key.resource_type)
     version = await ctx.store.read(key)
     if version is None:
         check_key(ctx, key)

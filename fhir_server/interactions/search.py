@@ -19,7 +19,7 @@ from fhir_server.interactions import long_search, merged_search, paging
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.explain import EXPLAIN, explain
 from fhir_server.interactions.include import Included, include
-from fhir_server.interactions.incoming import check_resource_type
+from fhir_server.interactions.incoming import check_may, check_resource_type
 from fhir_server.interactions.search_plan import SearchPlan, make_plan, read
 from fhir_server.interactions.searched import Searched
 from fhir_server.interactions.terminology import with_terminology
@@ -59,6 +59,7 @@ async def search(
         TooCostly: the store would have to look at more than one request may.
     """
     check_resource_type(ctx, resource_type)
+    check_may(ctx, "s", resource_type)
     searched = Searched(resource_type, (resource_type,))
     return await search_within(ctx, searched, params, is_strict=is_strict)
 

@@ -10,6 +10,7 @@ from fhir_server.core.version import Version, is_same_content, next_version
 from fhir_server.errors import Issue, PreconditionFailed
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.incoming import (
+    check_may,
     check_resource,
     check_resource_type,
     check_same_key,
@@ -36,6 +37,7 @@ async def update(
         PreconditionFailed: the current version is not what the client thinks.
     """
     check_resource_type(ctx, key.resource_type)
+    check_may(ctx, "u", key.resource_type)
     check_writable_id(key.resource_id)
     check_same_key(key, resource)
     issues = check_resource(ctx, resource)

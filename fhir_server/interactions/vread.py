@@ -7,7 +7,7 @@ from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import Version
 from fhir_server.errors import NotFound
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.incoming import check_key
+from fhir_server.interactions.incoming import check_key, check_may
 from fhir_server.interactions.read import check_present
 
 _LONGEST_VERSION_ID = 18
@@ -21,6 +21,7 @@ async def vread(ctx: Context, key: ResourceKey, version_id: str) -> Version:
         Gone: the version says that `key` was deleted.
     """
     check_key(ctx, key)
+    check_may(ctx, "r", key.resource_type)
     version = None
     if _is_version_id(version_id):
         version = await ctx.store.vread(key, int(version_id))

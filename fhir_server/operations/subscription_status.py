@@ -5,7 +5,7 @@ changes nothing. https://hl7.org/fhir/uv/subscriptions-backport/components.html
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fhir_server.core import resource_json
 from fhir_server.core.identity import ResourceKey
@@ -18,6 +18,7 @@ from fhir_server.errors import InvalidResource, TooCostly, Unsupported
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.operation import Invocation
 from fhir_server.interactions.read import read
+from fhir_server.interactions.visibility import Visibility
 from fhir_server.store.protocol import DeliveryState, Outbox
 
 MOST_EVENTS = 500
@@ -78,14 +79,27 @@ async def events(ctx: Context, call: Invocation) -> bytes:
     most = MOST_EVENTS if last is None else min(MOST_EVENTS, last - first + 1)
     content = _content(_read(ctx, version), None if asked is None else Content(asked))
 
+    visible = _visible(ctx, outbox)
+
     def look() -> tuple[Standing, list[Event]]:
         found = outbox.numbered(str(version.key), first, most) if most > 0 else ()
         return _standing(ctx, outbox, version), [
-            Event(first + place, outbox.version(delivery)) for place, delivery in enumerate(found)
+            Event(first + place, told)
+            for place, delivery in enumerate(found)
+            if visible((told := outbox.version(delivery),))
         ]
 
     standing, found = await asyncio.to_thread(look)
     return resource_json.format(notification(Kind.QUERY_EVENT, standing, found, content, ctx.now()))
+
+
+def _visible(ctx: Context, outbox: Outbox) -> Callable[[Sequence[Version]], Sequence[Version]]:
+    """What of some versions whoever asks may see now."""
+    reach = ctx.reach
+    if reach is None or reach.sees_everything:
+        return lambda versions: versions
+    visibility = Visibility(outbox, ctx.parameters, ctx.index)
+    return lambda versions: visibility.visible(reach, "r", versions)
 
 
 def _content(subscription: Subscription | None, asked: Content | None) -> Content:

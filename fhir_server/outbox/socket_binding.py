@@ -14,9 +14,11 @@ from fhir_server.core.element_types import ElementTypes
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.notification import Event, Kind, Standing, notification
 from fhir_server.core.notification_text import encode
+from fhir_server.core.security import subscriber
 from fhir_server.core.subscription import Content, Status, Subscription
 from fhir_server.core.version import Version
 from fhir_server.errors import InvalidResource, NotAcceptable
+from fhir_server.outbox.telling import Visible, everything
 from fhir_server.store.protocol import Delivery, DeliveryState, Outbox
 
 _LEASE = 10.0
@@ -36,6 +38,7 @@ class SocketSurroundings(NamedTuple):
     base_url: str
     element_types: ElementTypes
     owner: str
+    visible: Visible = everything
 
 
 class Told(NamedTuple):
@@ -52,6 +55,7 @@ class SocketBinding:
         self._shared = shared
         self._version_id = 0
         self._subscription: Subscription | None = None
+        self._current: Version | None = None
         self._place = self._number = 0
         self.key = key
         self.sink = str(key)
@@ -59,7 +63,9 @@ class SocketBinding:
         if subscription is None:
             raise Refusal("no websocket Subscription of this id listens")
         self.is_bare = subscription.channel.content is None
-        if not self.is_bare and not by_token:
+        current = self._current
+        is_owned = current is not None and subscriber.read(current.resource()) is not None
+        if not by_token and (is_owned or not self.is_bare):
             raise Refusal("this Subscription is bound by bind-with-token")
         self._find_place()
 
@@ -69,7 +75,7 @@ class SocketBinding:
         if current is None or current.is_deletion:
             return None
         if current.version_id != self._version_id:
-            self._version_id = current.version_id
+            self._version_id, self._current = current.version_id, current
             try:
                 self._subscription = self._shared.read(current)
             except InvalidResource:  # its error says so
@@ -102,7 +108,8 @@ class SocketBinding:
             # What was parked while it was off, or refused, is asked for by $events.
             if delivery.state in _TOLD:
                 version = self._shared.outbox.version(delivery)
-                events.append(Event(self._number, version))
+                if self._shared.visible(self._current or version, (version,)):
+                    events.append(Event(self._number, version))
         self._place = found[-1].delivery_id
         if not events:
             return Told("", found)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
-from fhir_server.core.search.match import Indexed
+from fhir_server.core.search.match import Indexed, Resolve
 from fhir_server.core.subscription import Status, Subscription
 from fhir_server.core.subscription_topic import Change
 from fhir_server.core.version import Version
 from fhir_server.errors import StoreUnavailable
 from fhir_server.outbox.subscription_book import FOLLOWED, RESOURCE_TYPE, SubscriptionBook
+from fhir_server.outbox.telling import Visible, everything
 from fhir_server.store.protocol import Outbox, Routed
 
 HANDSHAKE = "/handshake"
@@ -31,7 +32,9 @@ class SubscriptionRoute:
         book: SubscriptionBook,
         outbox: Outbox,
         index: Callable[[Resource], IndexEntries],
+        visible: Visible = everything,
     ) -> None:
+        self._visible = visible
         self._book = book
         self._outbox = outbox
         self._index = index
@@ -65,8 +68,24 @@ class SubscriptionRoute:
             for subscription in self._book.listening(
                 version.key.resource_type, referred, version.sequence
             )
-            if _is_wanted(subscription, change, resolve)
+            if self._is_event(subscription, change, resolve)
         ]
+
+    def _is_event(self, subscription: Subscription, change: Change, resolve: Resolve) -> bool:
+        """Whether it is wanted, and within the subscriber's reach, what it leads to included."""
+        state = self._book.at(subscription.key, change.version.sequence)
+        if state is None:
+            return False
+        asking = state.version
+
+        def resolve_visible(resource_type: str) -> Iterable[Indexed]:
+            found = {indexed.version: indexed for indexed in resolve(resource_type)}
+            return [found[version] for version in self._visible(asking, tuple(found))]
+
+        # Asked first whether it is wanted: most are not, and that costs no look-up.
+        return _is_wanted(subscription, change, resolve_visible) and bool(
+            self._visible(asking, (change.version,))
+        )
 
     def _change(self, version: Version) -> Change:
         previous = None
@@ -81,9 +100,7 @@ class SubscriptionRoute:
         return Indexed(self._index(version.resource()), version)
 
 
-def _is_wanted(
-    subscription: Subscription, change: Change, resolve: "Callable[[str], Iterable[Indexed]]"
-) -> bool:
+def _is_wanted(subscription: Subscription, change: Change, resolve: Resolve) -> bool:
     try:
         return subscription.wants(change, resolve)
     except StoreUnavailable:

@@ -7,11 +7,12 @@ from fhir_server.core.identity import ResourceKey
 from fhir_server.core.notification import Event, Standing
 from fhir_server.core.subscription import Status, Subscription
 from fhir_server.core.version import Version
-from fhir_server.errors import DeliveryDeferred, DeliveryRejected
+from fhir_server.errors import DeliveryDeferred, DeliveryRejected, DeliveryWithheld
 from fhir_server.outbox import subscription_status
 from fhir_server.outbox.subscription_book import SubscriptionBook
 from fhir_server.outbox.subscription_channel import NotificationChannel, UnreachableError
 from fhir_server.outbox.subscription_route import HANDSHAKE
+from fhir_server.outbox.telling import Visible, everything
 from fhir_server.store.protocol import DeliveryState, Outbox
 
 HANDSHAKE_ATTEMPTS = 5
@@ -25,7 +26,8 @@ class Surroundings(NamedTuple):
     """What the sinks of all subscriptions share.
 
     `unreachable` is told of silent endpoints, `failing` of those that answer a failure, with
-    the seconds they ask for, `well` of those that took something.
+    the seconds they ask for, `well` of those that took something. `visible` says what may be
+    told.
     """
 
     outbox: Outbox
@@ -35,6 +37,7 @@ class Surroundings(NamedTuple):
     unreachable: Callable[[str], None]
     failing: Callable[[str, float | None], None]
     well: Callable[[str], None]
+    visible: Visible = everything
 
 
 def standing(shared: Surroundings, subscription: Subscription, total: int) -> Standing:
@@ -88,6 +91,7 @@ class EventSink:
         if not state.is_verified:
             raise DeliveryDeferred("the handshake comes first")
         subscription = state.subscription
+        self._check_visible(current, versions)
         events = self._numbered(versions)
         try:
             receipt = shared.channel.notify(
@@ -112,6 +116,13 @@ class EventSink:
 
     def close(self) -> None:
         """The channel is shared, and closed by whoever owns it."""
+
+    def _check_visible(self, current: Version, versions: Sequence[Version]) -> None:
+        """What was to be told when it was queued may have been withdrawn since."""
+        shown = {version.sequence for version in self._shared.visible(current, versions)}
+        hidden = {version.sequence for version in versions} - shown
+        if hidden:
+            raise DeliveryWithheld("the subscriber may not see it", hidden)
 
     def _numbered(self, versions: Sequence[Version]) -> list[Event]:
         """Each version with its place among all that the subscription ever was to get."""

@@ -16,6 +16,7 @@ from fhir_server.outbox.subscription_lanes import Lanes
 from fhir_server.outbox.subscription_route import SubscriptionRoute
 from fhir_server.outbox.subscription_senders import SubscriptionSenders
 from fhir_server.outbox.subscription_sink import Surroundings
+from fhir_server.outbox.telling import Visible, everything
 from fhir_server.store.protocol import Outbox, Routed
 
 # One failure among many successes costs little; what fails each time is soon left alone.
@@ -37,16 +38,18 @@ class Subscriptions:
         now: Callable[[], datetime],
         *,
         base_url: str = "",
+        visible: Visible = everything,
         threads: int = 8,
         pace: Pace = PACE,
         patience: timedelta = timedelta(days=7),
     ) -> None:
         self._outbox = outbox
         self._book = SubscriptionBook(outbox, reader)
-        self._route = SubscriptionRoute(self._book, outbox, index)
+        self._route = SubscriptionRoute(self._book, outbox, index, visible)
         self._channel = channel
         self._now = now
         self._base_url = base_url
+        self._visible = visible
         self._threads = threads
         self._pace = pace
         self._patience = patience
@@ -81,6 +84,7 @@ class Subscriptions:
             self._unreachable,
             self._failing,
             self._well,
+            self._visible,
         )
         self._senders = SubscriptionSenders(
             shared,

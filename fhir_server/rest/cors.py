@@ -16,8 +16,8 @@ _EXPOSED = (
 )  # fmt: skip
 _HEADERS = (
     "Accept", "Authorization", "Content-Encoding", "Content-Type", "If-Match",
-    "If-Modified-Since", "If-None-Exist", "If-None-Match", "Prefer", "X-Correlation-Id",
-    "X-Requested-With", "X-Request-Id",
+    "If-Modified-Since", "If-None-Exist", "If-None-Match", "Prefer", "X-Break-Glass",
+    "X-Break-Glass-Reason", "X-Correlation-Id", "X-Requested-With", "X-Request-Id",
 )  # fmt: skip
 _REMEMBERED_SECONDS = 3_600
 

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from fhir_server.errors import NotAcceptable, NotFound, Unsupported
 from fhir_server.interactions.context import Context
 from fhir_server.rest import error_handler, responses
+from fhir_server.rest.authorizing import authorized
 from fhir_server.rest.base_url import BaseUrls
 from fhir_server.rest.body import ClientDisconnectedError
 from fhir_server.rest.negotiation import FHIR_JSON, choose_media_type, is_xml
@@ -91,6 +92,7 @@ class FhirDispatch(BaseRoute):
             scope["route"] = route
             headers = decode_headers(scope)
             ctx = self._context(scope, headers)
+            ctx = await authorized(scope["app"].state, ctx, scope, headers)
             path = tuple([segment for segment in segments if segment[0] not in "_$"])
             request = FhirRequest(ctx, scope, receive, headers, path)
             response = await route.endpoint(request)

@@ -13,6 +13,7 @@ from fhir_server.errors import InvalidResource, Issue, NotFound
 from fhir_server.interactions.context import Context
 from fhir_server.operations.enrol import Enrolled, enrol
 from fhir_server.rest.asking import BOM, find_mapping, parameters
+from fhir_server.rest.authorizing import authorized, check_enrolling
 from fhir_server.rest.body import read_body
 from fhir_server.rest.negotiation import FHIR_JSON
 from fhir_server.rest.request import decode_headers
@@ -20,6 +21,9 @@ from fhir_server.rest.request import decode_headers
 
 async def send_enrolment(request: Request) -> Response:
     """A prescription of a device kit; the Bundle says what was made and what was there."""
+    state, headers = request.app.state, decode_headers(request.scope)
+    check_enrolling(await authorized(state, state.context, request.scope, headers))
+    ctx: Context = state.context
     name = request.path_params["mapping"]
     mapping = find_mapping(request, name)
     if isinstance(mapping, BrokenMapping):
@@ -27,8 +31,7 @@ async def send_enrolment(request: Request) -> Response:
     if not mapping.is_enrolment:
         raise NotFound(f"{name} maps readings, no enrolments")
     parameters(request)
-    ctx: Context = request.app.state.context
-    body = await read_body(request.receive, decode_headers(request.scope), ctx.limits.body_bytes)
+    body = await read_body(request.receive, headers, ctx.limits.body_bytes)
     prescription = mapping.prescription(resource_json.parse(body.removeprefix(BOM)))
     if isinstance(prescription, Fault):
         raise InvalidResource(issues=(Issue("invalid", prescription.detail),))

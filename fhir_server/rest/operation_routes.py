@@ -15,6 +15,7 @@ from fhir_server.operations import (
     adherence,
     apply,
     closure,
+    device_statistics,
     everything,
     expand,
     lastn,
@@ -86,6 +87,13 @@ OPERATIONS = (
             ("cgm-day", views.cgm_day),
             ("home-blood-pressure", views.home_blood_pressure),
         )
+    ),
+    Operation(
+        "device-statistics",
+        "https://pmp.example/fhir/OperationDefinition/device-statistics",
+        device_statistics.device_statistics,
+        ("type",),
+        frozenset({"Device"}),
     ),
     Operation(
         "apply",

@@ -27,19 +27,30 @@ from fhir_server.operations.reprocess_quarantine import (
     reprocess,
 )
 from fhir_server.rest.asking import json_response, parameters
+from fhir_server.rest.authorizing import authorized, check_quarantine
 from fhir_server.rest.metrics import count_reprocessed
+from fhir_server.rest.request import decode_headers
 
 _REPROCESSED_AT_ONCE = 25
 _FILTERS = Wanted._fields
 
 
 async def send_list(request: Request) -> Response:
-    ctx: Context = request.app.state.context
+    ctx = await _context(request, is_change=False)
     page = await _work_page(ctx, dict(parameters(request, *_FILTERS, "_count", "page")))
     answer: dict[str, Any] = {"quarantined": [_waiting(version) for version in page.tasks]}
     if page.after is not None:
         answer["next"] = _format_page(page)
     return json_response(answer)
+
+
+async def _context(request: Request, *, is_change: bool) -> Context:
+    """The server's own, if whoever asks may see what waits: the readings are anybody's."""
+    ctx: Context = request.app.state.context
+    headers = decode_headers(request.scope)
+    given = await authorized(request.app.state, ctx, request.scope, headers)
+    check_quarantine(given, is_change=is_change)
+    return ctx
 
 
 class Reprocessing:
@@ -50,7 +61,7 @@ class Reprocessing:
 
     async def send(self, request: Request) -> Response:
         """Decide quarantined readings again: those named, or a page of the work list."""
-        ctx: Context = request.app.state.context
+        ctx = await _context(request, is_change=True)
         asked = parameters(request, "quarantine", *_FILTERS, "_count", "page")
         references = [value for name, value in asked if name == "quarantine"]
         page = WorkPage((), 0, None)

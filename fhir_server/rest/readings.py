@@ -26,6 +26,7 @@ from fhir_server.operations.ingest_readings import (
 )
 from fhir_server.rest import quarantine
 from fhir_server.rest.asking import BOM, Endpoint, answering, find_mapping, parameters
+from fhir_server.rest.authorizing import authorized, check_intake
 from fhir_server.rest.body import read_body
 from fhir_server.rest.enrolments import send_enrolment
 from fhir_server.rest.intake import Admission, Rates
@@ -61,10 +62,14 @@ class _Sending:
 
     async def send(self, request: Request) -> Response:
         """One payload, or one a line; 200 when all of it was decided and is durable."""
+        headers = decode_headers(request.scope)
+        state = request.app.state
+        given = await authorized(state, state.context, request.scope, headers)
+        check_intake(given)
+        # Assignments decide whose a reading is, and its sender need not see them.
+        ctx: Context = state.context
         name = request.path_params["mapping"]
         mapping = _readings_mapping(request, name)
-        ctx: Context = request.app.state.context
-        headers = decode_headers(request.scope)
         admission = self._rates.admit(request.scope.get("principal"))
         gateway = _gateway(request, headers, ctx.now())
         if admission.gateway_id and not gateway.gateway_id:

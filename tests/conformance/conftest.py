@@ -12,6 +12,7 @@ import requests
 import uvicorn
 
 from fhir_server.app import create_app
+from fhir_server.rest.authenticator import Authenticator
 from fhir_server.settings import Settings
 from tests.conformance.bundles import bundle
 from tests.conformance.ward import Ward
@@ -20,7 +21,7 @@ from tests.conformance.ward import Ward
 class Server:
     """A running server: `url` is its root, `fhir` its FHIR base."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, authenticator: Authenticator | None = None, **settings: Any) -> None:
         settings = {
             "store": "sqlite:///:memory:",
             "deliver": False,
@@ -32,8 +33,9 @@ class Server:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.fhir = f"{self.url}/fhir"
+        self._app = create_app(Settings(**settings), authenticator=authenticator)
         config = uvicorn.Config(
-            create_app(Settings(**settings)),
+            self._app,
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -53,6 +55,10 @@ class Server:
                 raise RuntimeError("the server did not start")
             time.sleep(0.02)
         return self
+
+    @property
+    def outbox(self) -> Any:
+        return self._app.state.context.outbox
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True

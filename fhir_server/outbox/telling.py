@@ -1,0 +1,16 @@
+"""Telling: which versions may be told to whom a Subscription is for, asked at each delivery."""
+
+from collections.abc import Callable, Sequence
+
+from fhir_server.core.version import Version
+
+Visible = Callable[[Version, Sequence[Version]], Sequence[Version]]
+"""Those of some versions that a Subscription, given in its newest version, may be told now.
+
+Raises `StoreUnavailable` where it cannot be found out: then nothing is told.
+"""
+
+
+def everything(_subscription: Version, versions: Sequence[Version]) -> Sequence[Version]:
+    """Where there are no access rules."""
+    return versions
