@@ -5,8 +5,6 @@ The only module that knows the clock, chance, the drivers and the adapters.
 
 import asyncio
 import gc
-import os
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,8 +12,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from importlib.metadata import entry_points
 from secrets import token_bytes
-from struct import unpack
-from time import monotonic, time_ns
+from time import monotonic
 from typing import Any
 
 from fastapi import FastAPI
@@ -47,6 +44,10 @@ from fhir_server.definitions import (
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
 from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
+from fhir_server.new_id import new_id
+from fhir_server.operations.audit_journal import AuditJournal
+from fhir_server.operations.audit_search import AuditSearch
+from fhir_server.operations.audited_store import AuditedStore
 from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.guard_assignments import AssignmentGuard
 from fhir_server.operations.judge import Judge
@@ -101,29 +102,6 @@ def tune_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
-
-
-# Random numbers drawn from the system in blocks: a call for each would be most of the
-# price of an id. A forked process draws its own.
-_drawn: deque[int] = deque()
-os.register_at_fork(after_in_child=_drawn.clear)
-
-
-def new_id() -> str:
-    """A time-ordered id (UUIDv7), so that indexes grow at one end. Safe from any thread.
-
-    Behind the milliseconds stands their fraction, in 4096ths: RFC 9562, method 3.
-    """
-    try:
-        random = _drawn.popleft()
-    except IndexError:
-        random, *others = unpack("=256Q", token_bytes(2_048))
-        _drawn.extend(others)
-    milliseconds, rest = divmod(time_ns(), 1_000_000)
-    fraction = rest * 4_096 // 1_000_000
-    random = random & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
-    text = f"{milliseconds:012x}7{fraction:03x}{random:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,13 +226,23 @@ def open_components(settings: Settings) -> Components:
     indexer = Indexer(definitions.parameters, definitions.element_types, settings.time_zone)
     subscription_reader = _subscription_reader(settings, definitions)
     extend = definitions.extension(settings.time_zone).extend
-    store = open_store(settings.store, indexer, definitions.parameters, now, extend)
+    store = open_store(
+        settings.store,
+        indexer,
+        definitions.parameters,
+        now,
+        extend,
+        trail_key=settings.audit_key.encode(),
+    )
     live_reader = LiveReader(store.outbox, subscription_reader)
     live_profiles = LiveProfiles(definitions.profiles, store.outbox, definitions.codes_with)
     profile_checks = ProfileChecks(definitions.validator, live_profiles, settings.unknown_profiles)
     key = settings.page_key.encode()
     context = Context(
-        store=JudgedStore(store, *_judges(settings, definitions)),
+        store=JudgedStore(
+            AuditedStore(store) if settings.is_audited else store,
+            *_judges(settings, definitions),
+        ),
         parameters=definitions.parameters,
         terminology=definitions.terminology,
         thorough=profile_checks,
@@ -284,6 +272,9 @@ def open_components(settings: Settings) -> Components:
         subscriptions=live_reader,
         shelf=DefinitionShelf(store.outbox, definitions.terminology),
         remote_terminology=_remote_terminology(settings),
+        audit_search=AuditSearch(store, definitions.parameters).search
+        if settings.is_audited
+        else None,
     )
     return Components(
         settings, definitions, mappings, store, context, subscription_reader, live_reader
@@ -332,6 +323,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         app.state.mappings = components.mappings
         app.state.outbox_gauges = OutboxGauges(store.outbox, now)
         app.state.settings = settings
+        app.state.audit_journal = AuditJournal(store) if settings.is_audited else None
         store.observe(metrics.count_commit)
         tune_garbage_collection()
         if DOCUMENT_REGISTRY in settings.adapters:

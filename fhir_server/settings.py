@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     base_url: str = ""
     auth: Literal["none"] = "none"
     allow_insecure: bool = False
+    audit: Literal["on", "off", ""] = ""
+    audit_key: str = Field(default="", repr=False)
     time_zone: str = "Europe/Moscow"
     validation: Literal["strict", "warn"] = "strict"
     unknown_profiles: Literal["warn", "refuse", "ignore"] = "warn"
@@ -91,6 +93,11 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=1.0, ge=0, le=60)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+
+    @property
+    def is_audited(self) -> bool:
+        """Whether accesses are recorded: by default wherever it is known who asks."""
+        return self.audit == "on" or (not self.audit and self.auth != "none")
 
     @field_validator("mappings", "profiles", "terminology", mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/capabilitystatement.html
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +36,7 @@ def capability_statement(
     operations_of_types: Mapping[str, Sequence[tuple[str, str]]] | None = None,
     compartments: Iterable[str] = (),
     topics: Iterable[str] = (),
+    read_only: Collection[str] = (),
     websocket_url: str = "",
 ) -> Resource:
     """The statement of one running server.
@@ -43,7 +44,7 @@ def capability_statement(
     `interactions` are those of every type ("read", "search-type"), `system_interactions`
     those of the whole ("transaction"); `operations` are names with the canonical URLs of
     their definitions, and so are those of each type. `compartments` are the types that have
-    one; `topics` are canonical URLs that can be
+    one; of the types `read_only` nothing is written; `topics` are canonical URLs that can be
     subscribed to and `websocket_url` is where. `now` is when the statement came to be true,
     aware.
     """
@@ -69,6 +70,7 @@ def capability_statement(
                 **shared,
                 **_search(name, parameters, referring.get(name, ())),
                 **_operations((operations_of_types or {}).get(name, ())),
+                **(_only_read(interactions) if name in read_only else {}),
                 **(_topics(topics) if name == "Subscription" else {}),
             }
             for name in types
@@ -109,6 +111,19 @@ _IN_WORDS = (
     ("_list", "string"),
     ("_text", "string"),
 )
+
+
+_WRITING = frozenset({"create", "update", "patch", "delete"})
+
+
+def _only_read(interactions: Sequence[str]) -> dict[str, Any]:
+    return {
+        "interaction": [{"code": code} for code in interactions if code not in _WRITING],
+        "updateCreate": False,
+        "conditionalCreate": False,
+        "conditionalUpdate": False,
+        "conditionalDelete": "not-supported",
+    }
 
 
 def _topics(topics: Iterable[str]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def capabilities(ctx: Context) -> bytes:
         today,
         "single" if ctx.limits.deletions == 1 else "multiple",
         tuple(ctx.subscriptions.topics) if ctx.subscriptions else (),
+        frozenset() if ctx.audit_search is None else frozenset({"AuditEvent"}),
     )
 
 
@@ -65,6 +66,7 @@ def _format(
     today: datetime,
     conditional_delete: str,
     topics: tuple[str, ...],
+    read_only: frozenset[str],
 ) -> bytes:
     return resource_json.format(
         capability_statement(
@@ -90,6 +92,7 @@ def _format(
             },
             compartments=compartments.types,
             topics=topics,
+            read_only=read_only,
             websocket_url=websocket_url(base_url) if base_url else "",
         )
     )

@@ -22,6 +22,7 @@ from fhir_server.store.ledger import Delivery as Delivery
 from fhir_server.store.ledger import DeliveryEvent as DeliveryEvent
 from fhir_server.store.ledger import DeliveryState as DeliveryState
 from fhir_server.store.ledger import Ledger
+from fhir_server.store.trail import Trail, TrailEntry
 
 T = TypeVar("T")
 
@@ -113,6 +114,10 @@ class Transaction(Protocol):
         """
         ...
 
+    def record(self, entries: Sequence[TrailEntry]) -> None:
+        """Put records behind the newest of the audit trail, in this commit (ADR 0030)."""
+        ...
+
 
 class CommittedGroup(NamedTuple):
     """What one group commit was: for whoever counts, not for whoever asked.
@@ -127,6 +132,11 @@ class CommittedGroup(NamedTuple):
 
 class Store(Protocol):
     """Versions of resources, in one commit order."""
+
+    @property
+    def trail(self) -> Trail:
+        """The records of who did what, which only `Transaction.record` adds to."""
+        ...
 
     async def commit(self, decide: Decision[T]) -> T:
         """Run `decide` and make its puts durable; its answer, or what it raised.

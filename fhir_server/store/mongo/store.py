@@ -34,8 +34,10 @@ from fhir_server.store.mongo.purge import purge
 from fhir_server.store.mongo.reindex import reindex
 from fhir_server.store.mongo.search import search
 from fhir_server.store.mongo.steps import DURABLE, Document, Find, Step, Steps
+from fhir_server.store.mongo.trail import MongoTrail
 from fhir_server.store.mongo.transactor import Transactor
 from fhir_server.store.protocol import CommittedGroup, Decision, Extend, Extent, HistoryQuery, Page
+from fhir_server.store.trail import Trail
 
 T = TypeVar("T")
 
@@ -51,13 +53,17 @@ class MongoStore:
         now: Callable[[], datetime],
         limits: GroupLimits,
         extend: Extend | None = None,
+        trail_key: bytes = b"",
     ) -> None:
         self._connection = connection
         self._transactor = Transactor(connection)
         self._definitions = Definitions(SearchDefinitions(indexer, parameters), extend)
         self._told = -1
         self._now = now
-        self._committer = Committer(connection, self._transactor, self._definitions, now, limits)
+        self._committer = Committer(
+            connection, self._transactor, self._definitions, now, limits, trail_key
+        )
+        self.trail: Trail = MongoTrail(self._run, connection, self._transactor, now, trail_key)
         self.outbox = MongoOutbox(
             connection, self._transactor, now, self._committer.commit_blocking
         )
@@ -241,6 +247,7 @@ def open_mongo(
     *,
     limits: GroupLimits = GroupLimits(),  # noqa: B008 - immutable
     extend: Extend | None = None,
+    trail_key: bytes = b"",
 ) -> MongoStore:
     """The store at `url`: mongodb://host/name?replicaSet=….
 
@@ -249,4 +256,4 @@ def open_mongo(
         Unsupported: it belongs to a newer release.
         ValueError: `url` is not that of a database.
     """
-    return MongoStore(documents.connect(url), indexer, parameters, now, limits, extend)
+    return MongoStore(documents.connect(url), indexer, parameters, now, limits, extend, trail_key)
