@@ -253,7 +253,7 @@ def test_readings_are_on_the_list_of_whose_they_are(server, get):
         body = (Path("mappings") / f"{name}.payload.json").read_bytes()
         headers = {"Content-Type": "application/json"}
         answer = requests.post(f"{server.url}/{path}", data=body, headers=headers, timeout=10)
-        assert answer.status_code == 200, answer.text
+        assert answer.ok, answer.text
         answers.append(answer.json())
     (stored,) = answers[1]["results"][0]["resources"]
     subject = get(stored)["subject"]["reference"].removeprefix("Patient/")

@@ -24,6 +24,23 @@ GENESIS = ChainLink(0, bytes(32))
 """What stands before the first record."""
 
 
+def format_link(link: ChainLink) -> str:
+    """`number:digest`, to be written down elsewhere."""
+    return f"{link.sequence}:{link.digest.hex()}"
+
+
+def parse_link(text: str) -> ChainLink:
+    """What `format_link` wrote.
+
+    Raises:
+        ValueError: it did not write this.
+    """
+    number, _, digest = text.partition(":")
+    if not number.isdecimal() or len(digest) != 2 * len(GENESIS.digest):
+        raise ValueError("a link of the chain is written number:digest")
+    return ChainLink(int(number), bytes.fromhex(digest))
+
+
 class ChainedText(NamedTuple):
     """A stored record: `at` is in milliseconds since 1970, as the store has it."""
 
