@@ -58,6 +58,7 @@ from fhir_server.operations.place_again import PlacingAgain
 from fhir_server.operations.plan_templates import store_templates
 from fhir_server.operations.profile_checks import LiveProfiles, ProfileChecks
 from fhir_server.operations.raise_alerts import Alerts
+from fhir_server.operations.verify_trail import check_key
 from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
 from fhir_server.outbox.records import StoreRecords
@@ -324,6 +325,8 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         app.state.outbox_gauges = OutboxGauges(store.outbox, now)
         app.state.settings = settings
         app.state.audit_journal = AuditJournal(store) if settings.is_audited else None
+        if settings.is_audited:
+            await check_key(store.trail)
         store.observe(metrics.count_commit)
         tune_garbage_collection()
         if DOCUMENT_REGISTRY in settings.adapters:
@@ -362,7 +365,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
             asyncio.create_task(keep_views(components.context, new_id(), settings.views_seconds)),
         )
         sockets = app.state.sockets = components.sockets()
-        store.observe(lambda _: sockets.nudge())
+        store.observe(lambda group: sockets.nudge() if group.versions else None)
         try:
             async with sockets.following():
                 with draining.on_signal():

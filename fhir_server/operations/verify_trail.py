@@ -62,6 +62,25 @@ async def verify(
     return Verified(count, after, tuple(faults[:_MOST_FAULTS]))
 
 
+async def check_key(trail: Trail) -> None:
+    """Look whether the chain goes on with the key that it was made with.
+
+    Raises:
+        ValueError: it does not. What was appended could not be verified any more.
+    """
+    pruned, newest = await trail.ends()
+    record = await trail.find(newest.sequence)
+    before = await trail.find(newest.sequence - 1)
+    if record is None:
+        return
+    after = pruned if before is None else ChainLink(before.sequence, before.digest)
+    if list(check_chain([record], after, trail.key)):
+        raise ValueError(
+            "the newest record of the audit trail does not fit: FHIR_SERVER_AUDIT_KEY is another, "
+            "or the trail was changed; fhir-server audit verify tells"
+        )
+
+
 async def prune(trail: Trail, before: datetime, asker: Asker) -> int:
     """Let go of records from before `before`; how many. The pruning is a record itself.
 

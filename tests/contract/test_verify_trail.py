@@ -8,7 +8,7 @@ import pytest
 from fhir_server.core.security import audit_record
 from fhir_server.core.security.audit_chain import GENESIS, ChainLink
 from fhir_server.core.security.audit_record import Asker, AuditRecord
-from fhir_server.operations.verify_trail import prune, verify
+from fhir_server.operations.verify_trail import check_key, prune, verify
 from fhir_server.store.trail import TrailEntry
 
 
@@ -55,7 +55,8 @@ class Intruder:
 
     def set_end(self, name, link):
         if self._is_sqlite:
-            self._sql("INSERT OR REPLACE INTO trail_end VALUES (?, ?, ?)", (name, *link))
+            change = "UPDATE trail_end SET seq = ?, digest = ? WHERE name = ?"
+            self._sql(change, (*link, name))
             return
         names = ("pruned", "pruned_digest") if name == "pruned" else ("sequence", "digest")
         state = self._store._connection.database["state"]
@@ -131,3 +132,15 @@ def test_a_pruned_trail_is_in_order_and_tells_of_it(filled):
 def test_a_link_that_is_kept_fits_while_its_record_is_there(filled):
     assert verified(filled, head(filled)).faults == ()
     assert verified(filled, ChainLink(3, bytes(32))).faults != ()
+
+
+def test_a_chain_is_not_gone_on_with_with_another_key(filled):
+    filled.run(check_key(filled.store.trail))
+    filled.store.trail.key = b"another"
+    with pytest.raises(ValueError, match="AUDIT_KEY"):
+        filled.run(check_key(filled.store.trail))
+    assert len(verified(filled).faults) == 6
+
+
+def test_an_empty_chain_takes_any_key(driver):
+    driver.run(check_key(driver.store.trail))

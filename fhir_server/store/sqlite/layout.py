@@ -40,8 +40,6 @@ COLUMNS = {
         "parameter", "subject", "code", "wide", "start", "seq", '"end"', "place",
     ),
     "word": ("word", "text"),
-    "trail": ("seq", "at", "text", "digest"),
-    "trail_patient": ("patient", "seq"),
     "delivery_event": ("delivery", "at", "state", "detail"),
 }  # fmt: skip
 

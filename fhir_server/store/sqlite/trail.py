@@ -10,7 +10,7 @@ from fhir_server.core.security.audit_chain import ChainedText, ChainLink
 from fhir_server.errors import VersionConflict
 from fhir_server.store.sqlite.committer import Committer, statement, upkeep
 from fhir_server.store.sqlite.reader import Readers
-from fhir_server.store.sqlite.trail_rows import append, end, set_end
+from fhir_server.store.sqlite.trail_rows import append, end
 from fhir_server.store.sqlite.transaction import Group
 from fhir_server.store.sqlite.versions import milliseconds
 from fhir_server.store.trail import TrailEnds, TrailEntry, TrailQuery
@@ -99,7 +99,10 @@ def _mark_pruned(connection: sqlite3.Connection, up_to: ChainLink) -> None:
     found = _find(connection, up_to.sequence)
     if found is None or found.digest != up_to.digest:
         raise VersionConflict("the record to prune up to is not there any more")
-    set_end(connection, "pruned", up_to)
+    connection.execute(
+        "UPDATE trail_end SET seq = ?, at = ?, digest = ? WHERE name = 'pruned'",
+        (up_to.sequence, found.at, up_to.digest),
+    )
 
 
 def _erase(connection: sqlite3.Connection) -> bool:

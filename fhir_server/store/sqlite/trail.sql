@@ -19,5 +19,9 @@ CREATE TABLE trail_patient (
 CREATE TABLE trail_end (
     name TEXT PRIMARY KEY,
     seq INTEGER NOT NULL,
+    at INTEGER NOT NULL,
     digest BLOB NOT NULL
 ) WITHOUT ROWID, STRICT;
+
+INSERT INTO trail_end (name, seq, at, digest) VALUES
+    ('pruned', 0, 0, zeroblob(32)), ('newest', 0, 0, zeroblob(32));
