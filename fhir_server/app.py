@@ -241,7 +241,7 @@ def open_components(settings: Settings) -> Components:
     key = settings.page_key.encode()
     context = Context(
         store=JudgedStore(
-            AuditedStore(store) if settings.is_audited else store,
+            _audited(store, definitions) if settings.is_audited else store,
             *_judges(settings, definitions),
         ),
         parameters=definitions.parameters,
@@ -273,13 +273,16 @@ def open_components(settings: Settings) -> Components:
         subscriptions=live_reader,
         shelf=DefinitionShelf(store.outbox, definitions.terminology),
         remote_terminology=_remote_terminology(settings),
-        audit_search=AuditSearch(store, definitions.parameters).search
-        if settings.is_audited
-        else None,
+        is_audited=settings.is_audited,
     )
     return Components(
         settings, definitions, mappings, store, context, subscription_reader, live_reader
     )
+
+
+def _audited(store: OpenStore, definitions: Definitions) -> AuditedStore:
+    events = AuditSearch(store, definitions.parameters, lambda: store.definitions.indexer)
+    return AuditedStore(store, events)
 
 
 def _judges(settings: Settings, definitions: Definitions) -> Iterator[Judging]:

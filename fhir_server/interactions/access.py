@@ -18,12 +18,13 @@ from fhir_server.errors import InvalidSearch
 from fhir_server.store.trail import TrailEntry
 
 _MOST_REQUEST_CHARACTERS = 4_000
+_BY_NAME = ("read", "vread")
 
 
 class Access:
     """One request, from its arrival to its answer; for one request at a time.
 
-    `find_interaction` says what was asked once that is known.
+    `find_interaction` and `find_principal` say what was asked, and by whom, once it is known.
     """
 
     def __init__(
@@ -33,15 +34,16 @@ class Access:
         query: str,
         *,
         find_interaction: Callable[[], str],
+        find_principal: Callable[[], Principal] = lambda: ANONYMOUS,
         address: str = "",
         request_id: str = "",
     ) -> None:
-        self.principal: Principal = ANONYMOUS
         self.reason = ""
         self._method = method
         self._path = path
         self._query = query
         self._find_interaction = find_interaction
+        self._find_principal = find_principal
         self._address = address
         self._request_id = request_id
         self._form = ""
@@ -81,11 +83,13 @@ class Access:
 
     def of_answer(self, status: int) -> TrailEntry | None:
         """The record of the whole request; None if its commits have said it all."""
+        read = self._read
+        if self._find_interaction() in _BY_NAME:
+            # Whoever may not see everything reads by a search.
+            read = [*read, *(v for v in self._seen if f"/{v.key}" in self._path)]
         touched = dict.fromkeys((patient_of_version(version), "") for version in self._seen)
         touched.update(
-            dict.fromkeys(
-                (patient_of_version(v), f"{v.key}/_history/{v.version_id}") for v in self._read
-            )
+            dict.fromkeys((patient_of_version(v), f"{v.key}/_history/{v.version_id}") for v in read)
         )
         if status < 400 and self._has_recorded:
             touched = {pair: None for pair in touched if pair[0] not in self._recorded}
@@ -115,7 +119,7 @@ class Access:
             audit_record.action_of(interaction, self._method),
             audit_record.outcome_of(status),
             status if status >= 400 else 0,
-            audit_record.asker(self.principal),
+            audit_record.asker(self._find_principal()),
             self._address,
             self._request_id,
             asked[:_MOST_REQUEST_CHARACTERS],
@@ -145,13 +149,6 @@ def current() -> Access | None:
 def begin(access: Access) -> None:
     """From here on this task, and those that it starts, work for `access`."""
     _current.set(access)
-
-
-def identify(principal: Principal) -> None:
-    """Say who asks, as soon as it is known."""
-    access = _current.get()
-    if access is not None:
-        access.principal = principal
 
 
 def justify(reason: str) -> None:

@@ -44,7 +44,7 @@ def capabilities(ctx: Context) -> bytes:
         today,
         "single" if ctx.limits.deletions == 1 else "multiple",
         tuple(ctx.subscriptions.topics) if ctx.subscriptions else (),
-        frozenset() if ctx.audit_search is None else frozenset({"AuditEvent"}),
+        frozenset({"AuditEvent"}) if ctx.is_audited else frozenset(),
     )
 
 

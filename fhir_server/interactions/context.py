@@ -1,6 +1,6 @@
 """What an interaction is given: the store, the definitions, the clock, who asks."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from secrets import token_bytes
@@ -12,7 +12,7 @@ from fhir_server.core.operation_input import Inputs
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
-from fhir_server.core.search.query import UNRESTRICTED, Query, Restriction
+from fhir_server.core.search.query import UNRESTRICTED, Restriction
 from fhir_server.core.subscription import Subscription
 from fhir_server.core.subscription_topic import Topic
 from fhir_server.core.terminology.terminology import NOTHING_KNOWN, Terminology
@@ -20,7 +20,7 @@ from fhir_server.core.version import Version
 from fhir_server.errors import Issue
 from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
-from fhir_server.store.protocol import Outbox, Page, Store
+from fhir_server.store.protocol import Outbox, Store
 
 
 class Validator(Protocol):
@@ -103,10 +103,6 @@ class Limits:
     deletions: int = 1
 
 
-SearchAudit = Callable[[Query, Callable[[Resource], IndexEntries]], Awaitable[Page]]
-"""A search of AuditEvents, with those of the audit trail."""
-
-
 def _not_indexed(_resource: Resource) -> IndexEntries:
     raise LookupError("this context was made without an index")
 
@@ -121,8 +117,8 @@ class Context:
     `operations` are those that routes, Bundles and the CapabilityStatement know.
     `page_key` makes page links: processes that serve the same clients share it. `outbox`
     and `subscriptions` are for what is asked about deliveries, `thorough` for `$validate`.
-    `shelf` keeps definitions between requests. `audit_search` is there where accesses are
-    recorded.
+    `shelf` keeps definitions between requests. Where accesses are recorded (`is_audited`)
+    AuditEvents are the server's alone.
     """
 
     store: Store
@@ -146,7 +142,7 @@ class Context:
     shelf: DefinitionShelf | None = None
     remote_terminology: RemoteTerminology | None = None
     thorough: ThoroughValidator | None = None
-    audit_search: SearchAudit | None = None
+    is_audited: bool = False
 
     def at(self, base_url: str) -> "Context":
         """The same, for a request that came by `base_url`."""

@@ -26,7 +26,11 @@ from fhir_server.store.trail import Trail, TrailQuery
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_ONCE = 100
 _MOST_LOOKED_AT = 20_000
+_MARK = "trail"
 _BY_TIME = ("date", "_lastUpdated")
+
+
+Index = Callable[[Resource], IndexEntries]
 
 
 class _Place(NamedTuple):
@@ -43,16 +47,19 @@ class _Found(NamedTuple):
 
 
 class AuditSearch:
-    """Answers queries of AuditEvents."""
+    """Answers queries of AuditEvents; `find_index` gives what they are indexed by just now."""
 
-    def __init__(self, store: Store, parameters: SearchParameters) -> None:
+    def __init__(
+        self, store: Store, parameters: SearchParameters, find_index: Callable[[], Index]
+    ) -> None:
         self._store = store
+        self._find_index = find_index
         updated = parameters.get("AuditEvent", "_lastUpdated")
         if updated is None:
             raise LookupError("R4's search parameters are not known")
         self._updated = updated
 
-    async def search(self, query: Query, index: Callable[[Resource], IndexEntries]) -> Page:
+    async def search(self, query: Query) -> Page:
         """One page. There is no way back but to ask anew.
 
         Raises:
@@ -67,7 +74,9 @@ class AuditSearch:
         stored = await self._store.search(
             query._replace(sort=(SortKey(self._updated, is_descending),), after=after.stored)
         )
-        walk = _Walk(self._store.trail, query, index, is_oldest_first=not is_descending)
+        walk = _Walk(
+            self._store.trail, query, self._find_index(), is_oldest_first=not is_descending
+        )
         own = await walk.page(after, count + 1)
         total = stored.total
         if query.total is not Total.NONE and total is not None:
@@ -85,6 +94,16 @@ class AuditSearch:
         return Page(tuple(each.version for each in shown), stored.as_of, following, total, None, ())
 
 
+def is_asked_alone(query: Query) -> bool:
+    """Whether a search is of AuditEvents, and not of several types or of what belongs to some.
+
+    The trail has an order of its own, in which the places of other types mean nothing.
+    """
+    if query.after is not None:
+        return query.after.values[:1] == (_MARK,)
+    return query.as_of is None
+
+
 async def find_event(trail: Trail, sequence: int, number: int) -> Version | None:
     """The AuditEvent at a place of the trail."""
     record = await trail.find(sequence)
@@ -100,7 +119,7 @@ class _Walk:
         self,
         trail: Trail,
         query: Query,
-        index: Callable[[Resource], IndexEntries],
+        index: Index,
         *,
         is_oldest_first: bool,
     ) -> None:
@@ -122,6 +141,11 @@ class _Walk:
         return len([None async for _ in self._events(_Place())])
 
     async def _events(self, after: _Place) -> AsyncIterator[_Found]:
+        if self._bounds.ids is not None:
+            for each in self._matching(await self._named(self._bounds.ids)):
+                if _is_behind(each.place, after, is_ascending=self._is_oldest_first):
+                    yield each
+            return
         looked_at, beyond = 0, after.sequence or None
         if after.sequence and (record := await self._trail.find(after.sequence)):
             for each in self._matching([record]):
@@ -146,6 +170,12 @@ class _Walk:
             looked_at += len(records)
             if looked_at >= _MOST_LOOKED_AT:
                 raise TooCostly("ask for a patient's AuditEvents, or for less time (date)")
+
+    async def _named(self, ids: Iterable[str]) -> list[ChainedText]:
+        places = {place[0] for each in ids if (place := audit_event.parse_id(each))}
+        ordered = sorted(places, reverse=not self._is_oldest_first)
+        found = [await self._trail.find(sequence) for sequence in ordered]
+        return [record for record in found if record is not None]
 
     def _matching(self, records: Iterable[ChainedText]) -> list[_Found]:
         query = self._query
@@ -172,6 +202,14 @@ def _refuse(_resource_type: str) -> Iterable[Indexed]:
     raise InvalidSearch("AuditEvents are not searched by what other resources say")
 
 
+def _is_behind(place: _Place, after: _Place, *, is_ascending: bool) -> bool:
+    if not after.sequence:
+        return True
+    if place.sequence == after.sequence:
+        return place.number > after.number
+    return (place.sequence > after.sequence) is is_ascending
+
+
 def _is_descending(query: Query) -> bool:
     if not query.sort:
         return True
@@ -191,13 +229,13 @@ def _follow(after: _Place, shown: list[_Found]) -> Cursor:
     stored = place.stored
     values = () if stored is None else (stored.sequence, *stored.values)
     # The sequence of a cursor tells that there is one; the places are its values.
-    return Cursor((place.sequence, place.number, *values), 1)
+    return Cursor((_MARK, place.sequence, place.number, *values), 1)
 
 
 def _read_place(cursor: Cursor | None) -> _Place:
     if cursor is None:
         return _Place()
-    sequence, number, *stored = cursor.values
+    _, sequence, number, *stored = cursor.values
     if not isinstance(sequence, int) or not isinstance(number, int):
         raise InvalidSearch("the page link is of another search")
     if not stored:

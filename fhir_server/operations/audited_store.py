@@ -18,7 +18,7 @@ from fhir_server.core.security.touched import patient_of_put, patient_of_version
 from fhir_server.core.version import Version
 from fhir_server.errors import Unsupported
 from fhir_server.interactions import access
-from fhir_server.operations.audit_search import find_event
+from fhir_server.operations.audit_search import AuditSearch, find_event, is_asked_alone
 from fhir_server.store.protocol import (
     CommittedGroup,
     Decision,
@@ -37,8 +37,9 @@ _AUDIT_EVENT = "AuditEvent"
 class AuditedStore:
     """`Store`, with the accesses of requests recorded in its trail."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, events: AuditSearch) -> None:
         self._store = store
+        self._events = events
 
     @property
     def trail(self) -> Trail:
@@ -91,7 +92,10 @@ class AuditedStore:
         return page
 
     async def search(self, query: Query) -> Page:
-        page = await self._store.search(query)
+        if query.resource_type == _AUDIT_EVENT and is_asked_alone(query):
+            page = await self._events.search(query)
+        else:
+            page = await self._store.search(query)
         _noted(page.versions)
         return page
 

@@ -2,7 +2,7 @@
 
 It stands around all routes, so that refusals, and requests that find no route, are recorded
 like any other. What tells nothing of anybody (health, metrics, what the server can do) is
-not recorded.
+not recorded. `scope["principal"]` is who asks, from when that is known.
 """
 
 import logging
@@ -11,6 +11,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import get_contextvars
 
+from fhir_server.core.security.principal import ANONYMOUS
 from fhir_server.errors import FhirError
 from fhir_server.interactions import access
 from fhir_server.interactions.access import Access
@@ -20,7 +21,7 @@ from fhir_server.rest.base_url import BaseUrls
 
 _log = logging.getLogger(__name__)
 
-_UNRECORDED = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/")
+_UNRECORDED = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/", "/auth/keys")
 _CAPABILITIES = ("/metadata", "/.well-known/smart-configuration")
 _FORWARDED_FOR = b"x-forwarded-for"
 
@@ -66,6 +67,7 @@ class AuditEdge:
             scope["path"],
             scope["query_string"].decode("latin-1"),
             find_interaction=lambda: _interaction(scope),
+            find_principal=lambda: scope.get("principal", ANONYMOUS),
             address=self._base_urls.client_address(scope, forwarded_for),
             request_id=str(get_contextvars().get("request_id", "")),
         )
@@ -99,6 +101,6 @@ def _interaction(scope: Scope) -> str:
     found: str | None = getattr(route, "interaction", None)
     if found is None:
         first = scope["path"].strip("/").partition("/")[0]
-        return first if first in ("readings", "enrolments", "console") else "request"
+        return first if first in ("readings", "enrolments", "console", "auth") else "request"
     last = route.path.rpartition("/")[2]
     return last if last.startswith("$") else found

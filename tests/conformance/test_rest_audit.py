@@ -290,3 +290,19 @@ def test_without_audit_nothing_is_recorded_and_events_are_stored_as_sent():
         put(server, patient("free"))
         found = requests.get(f"{server.fhir}/AuditEvent?patient=Patient/free", timeout=10).json()
         assert found.get("entry", []) == []
+
+
+def test_the_trail_is_searched_alone_and_not_with_other_types(server, get):
+    put(server, patient("several"))
+    assert get("?_type=AuditEvent,Patient&_lastUpdated=ge2020-01-01")["resourceType"] == "Bundle"
+    everything = get("Patient/several/$everything")
+    types = {entry["resource"]["resourceType"] for entry in everything["entry"]}
+    assert "AuditEvent" not in types
+
+
+def test_events_are_found_by_their_ids(server, get):
+    put(server, patient("ids"))
+    get("Patient/ids")
+    first, second = (event["id"] for event in events_of(get, "ids"))
+    found = get(f"AuditEvent?_id={second},{first},audit-99999999")["entry"]
+    assert [entry["resource"]["id"] for entry in found] == [first, second]

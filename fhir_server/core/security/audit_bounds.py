@@ -15,6 +15,7 @@ from fhir_server.core.search.query import (
     DateValue,
     Prefix,
     ReferenceValue,
+    TokenValue,
 )
 
 _REFERRING = ("patient", "entity", "agent")
@@ -22,11 +23,15 @@ _TIMES = ("date", "_lastUpdated")
 
 
 class Bounds(NamedTuple):
-    """`patient` is "Patient/42", None for any; times are milliseconds, both belonging."""
+    """`patient` is "Patient/42", None for any; times are milliseconds, both belonging.
+
+    `ids` are the only events that it can be.
+    """
 
     patient: str | None = None
     start: int | None = None
     end: int | None = None
+    ids: tuple[str, ...] | None = None
 
 
 def bounds_of(criteria: Iterable[Criterion]) -> Bounds:
@@ -38,6 +43,7 @@ def bounds_of(criteria: Iterable[Criterion]) -> Bounds:
             bounds.patient or found.patient,
             _later(bounds.start, found.start),
             _earlier(bounds.end, found.end),
+            found.ids if bounds.ids is None else bounds.ids,
         )
     return bounds
 
@@ -49,7 +55,9 @@ def _of_one(criterion: Criterion) -> Bounds:
         case AnyOf(criteria):
             patients = {_of_one(each).patient for each in criteria}
             return Bounds(patients.pop() if len(patients) == 1 else None)
-        case Clause(parameter, modifier, (value,)) if modifier == "":
+        case Clause(parameter, "", values) if parameter.code == "_id":
+            return Bounds(ids=tuple(str(v.code) for v in values if isinstance(v, TokenValue)))
+        case Clause(parameter, "", (value,)):
             if parameter.code in _REFERRING and isinstance(value, ReferenceValue):
                 return Bounds(_patient(parameter.code, value))
             if parameter.code in _TIMES and isinstance(value, DateValue):
