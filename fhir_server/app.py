@@ -41,12 +41,12 @@ from fhir_server.definitions import (
     read_plan_definitions,
     read_topics,
 )
+from fhir_server.depersonalization import depersonalized
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
 from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
 from fhir_server.new_id import new_id
 from fhir_server.operations.audit_journal import AuditJournal
-from fhir_server.operations.audit_search import AuditSearch
 from fhir_server.operations.audited_store import AuditedStore
 from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.guard_assignments import AssignmentGuard
@@ -240,9 +240,15 @@ def open_components(settings: Settings) -> Components:
     profile_checks = ProfileChecks(definitions.validator, live_profiles, settings.unknown_profiles)
     key = settings.page_key.encode()
     context = Context(
-        store=JudgedStore(
-            _audited(store, definitions) if settings.is_audited else store,
-            *_judges(settings, definitions),
+        store=depersonalized(
+            settings,
+            definitions,
+            JudgedStore(
+                AuditedStore(store, definitions.parameters, lambda: store.definitions.indexer)
+                if settings.is_audited
+                else store,
+                *_judges(settings, definitions),
+            ),
         ),
         parameters=definitions.parameters,
         terminology=definitions.terminology,
@@ -278,11 +284,6 @@ def open_components(settings: Settings) -> Components:
     return Components(
         settings, definitions, mappings, store, context, subscription_reader, live_reader
     )
-
-
-def _audited(store: OpenStore, definitions: Definitions) -> AuditedStore:
-    events = AuditSearch(store, definitions.parameters, lambda: store.definitions.indexer)
-    return AuditedStore(store, events)
 
 
 def _judges(settings: Settings, definitions: Definitions) -> Iterator[Judging]:

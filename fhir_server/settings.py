@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     allow_insecure: bool = False
     audit: Literal["on", "off", ""] = ""
     audit_key: str = Field(default="", repr=False)
+    pseudonyms: Path = Path("data/pseudonyms.db")
+    pseudonym_key: str = Field(default="", repr=False)
+    deidentification: dict[str, dict[str, Any]] = Field(default_factory=dict)
     time_zone: str = "Europe/Moscow"
     validation: Literal["strict", "warn"] = "strict"
     unknown_profiles: Literal["warn", "refuse", "ignore"] = "warn"

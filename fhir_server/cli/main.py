@@ -5,7 +5,7 @@ Exit codes: 0 fine, 1 something failed (said on stderr), 2 wrong usage.
 
 import typer
 
-from fhir_server.cli import audit, deliveries, mappings, readings, terminology
+from fhir_server.cli import audit, deliveries, mappings, pseudonyms, readings, terminology
 from fhir_server.cli.backup import backup
 from fhir_server.cli.check_store import check_store
 from fhir_server.cli.deliver import deliver
@@ -31,6 +31,7 @@ app.add_typer(mappings.app, name="mappings")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(terminology.app, name="terminology")
 app.add_typer(audit.app, name="audit")
+app.add_typer(pseudonyms.app, name="pseudonyms")
 app.command("check-store")(check_store)
 app.command()(reindex)
 app.command()(backup)

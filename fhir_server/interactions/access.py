@@ -21,10 +21,13 @@ _MOST_REQUEST_CHARACTERS = 4_000
 _BY_NAME = ("read", "vread")
 
 
+_asking: ContextVar[Callable[[], Principal]] = ContextVar("asking", default=lambda: ANONYMOUS)
+
+
 class Access:
     """One request, from its arrival to its answer; for one request at a time.
 
-    `find_interaction` and `find_principal` say what was asked, and by whom, once it is known.
+    `find_interaction` says what was asked once that is known.
     """
 
     def __init__(
@@ -34,16 +37,15 @@ class Access:
         query: str,
         *,
         find_interaction: Callable[[], str],
-        find_principal: Callable[[], Principal] = lambda: ANONYMOUS,
         address: str = "",
         request_id: str = "",
     ) -> None:
+        self._who = _asking.get()
         self.reason = ""
         self._method = method
         self._path = path
         self._query = query
         self._find_interaction = find_interaction
-        self._find_principal = find_principal
         self._address = address
         self._request_id = request_id
         self._form = ""
@@ -119,7 +121,7 @@ class Access:
             audit_record.action_of(interaction, self._method),
             audit_record.outcome_of(status),
             status if status >= 400 else 0,
-            audit_record.asker(self._find_principal()),
+            audit_record.asker(self._who()),
             self._address,
             self._request_id,
             asked[:_MOST_REQUEST_CHARACTERS],
@@ -149,6 +151,16 @@ def current() -> Access | None:
 def begin(access: Access) -> None:
     """From here on this task, and those that it starts, work for `access`."""
     _current.set(access)
+
+
+def begin_asking(find_principal: Callable[[], Principal]) -> None:
+    """From here on this task, and those that it starts, work for one whom this names."""
+    _asking.set(find_principal)
+
+
+def asking() -> Principal:
+    """Who asks, as far as it is known by now."""
+    return _asking.get()()
 
 
 def justify(reason: str) -> None:

@@ -12,13 +12,14 @@ from typing import TypeVar
 from fhir_server.core.form import Filled
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import Query
 from fhir_server.core.security import audit_event
 from fhir_server.core.security.touched import patient_of_put, patient_of_version
 from fhir_server.core.version import Version
 from fhir_server.errors import Unsupported
 from fhir_server.interactions import access
-from fhir_server.operations.audit_search import AuditSearch, find_event, is_asked_alone
+from fhir_server.operations.audit_search import AuditSearch, Index, find_event, is_asked_alone
 from fhir_server.store.protocol import (
     CommittedGroup,
     Decision,
@@ -37,9 +38,11 @@ _AUDIT_EVENT = "AuditEvent"
 class AuditedStore:
     """`Store`, with the accesses of requests recorded in its trail."""
 
-    def __init__(self, store: Store, events: AuditSearch) -> None:
+    def __init__(
+        self, store: Store, parameters: SearchParameters, find_index: Callable[[], Index]
+    ) -> None:
         self._store = store
-        self._events = events
+        self._events = AuditSearch(store, parameters, find_index)
 
     @property
     def trail(self) -> Trail:

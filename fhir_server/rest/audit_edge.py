@@ -27,13 +27,14 @@ _FORWARDED_FOR = b"x-forwarded-for"
 
 
 class AuditEdge:
-    """Middleware; without a journal in the application's state it does nothing."""
+    """Middleware; without a journal in the application's state nothing is recorded."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._base_urls: BaseUrls | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        access.begin_asking(lambda: scope.get("principal", ANONYMOUS))
         journal: AuditJournal | None = getattr(scope["app"].state, "audit_journal", None)
         if journal is None or not _is_recorded(scope):
             await self._app(scope, receive, send)
@@ -67,7 +68,6 @@ class AuditEdge:
             scope["path"],
             scope["query_string"].decode("latin-1"),
             find_interaction=lambda: _interaction(scope),
-            find_principal=lambda: scope.get("principal", ANONYMOUS),
             address=self._base_urls.client_address(scope, forwarded_for),
             request_id=str(get_contextvars().get("request_id", "")),
         )
