@@ -280,6 +280,7 @@ def open_components(settings: Settings) -> Components:
         shelf=DefinitionShelf(store.outbox, definitions.terminology),
         remote_terminology=_remote_terminology(settings),
         is_audited=settings.is_audited,
+        is_depersonalized=settings.depersonalized,
     )
     return Components(
         settings, definitions, mappings, store, context, subscription_reader, live_reader

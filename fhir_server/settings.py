@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     audit_key: str = Field(default="", repr=False)
     pseudonyms: Path = Path("data/pseudonyms.db")
     pseudonym_key: str = Field(default="", repr=False)
+    depersonalized: bool = False
     deidentification: dict[str, dict[str, Any]] = Field(default_factory=dict)
     time_zone: str = "Europe/Moscow"
     validation: Literal["strict", "warn"] = "strict"

@@ -118,7 +118,8 @@ class Context:
     `page_key` makes page links: processes that serve the same clients share it. `outbox`
     and `subscriptions` are for what is asked about deliveries, `thorough` for `$validate`.
     `shelf` keeps definitions between requests. Where accesses are recorded (`is_audited`)
-    AuditEvents are the server's alone.
+    AuditEvents are the server's alone; a store that `is_depersonalized` keeps nothing that names
+    a patient.
     """
 
     store: Store
@@ -143,6 +144,7 @@ class Context:
     remote_terminology: RemoteTerminology | None = None
     thorough: ThoroughValidator | None = None
     is_audited: bool = False
+    is_depersonalized: bool = False
 
     def at(self, base_url: str) -> "Context":
         """The same, for a request that came by `base_url`."""

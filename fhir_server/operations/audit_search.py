@@ -109,7 +109,7 @@ async def find_event(trail: Trail, sequence: int, number: int) -> Version | None
     record = await trail.find(sequence)
     if record is None:
         return None
-    return next((v for place, v in enumerate(_events(record)) if place == number), None)
+    return next((v for place, v in enumerate(events_of(record)) if place == number), None)
 
 
 class _Walk:
@@ -182,7 +182,7 @@ class _Walk:
         return [
             _Found(version, _Place(record.sequence, number))
             for record in records
-            for number, version in enumerate(_events(record))
+            for number, version in enumerate(events_of(record))
             if matches(
                 self._index(version.resource()),
                 version,
@@ -193,7 +193,8 @@ class _Walk:
         ]
 
 
-def _events(record: ChainedText) -> Iterable[Version]:
+def events_of(record: ChainedText) -> Iterable[Version]:
+    """The AuditEvents that a record is shown as."""
     at = _EPOCH + timedelta(milliseconds=record.at)
     return audit_event.events(record.sequence, at, record.text)
 
