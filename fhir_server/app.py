@@ -41,24 +41,20 @@ from fhir_server.definitions import (
     read_plan_definitions,
     read_topics,
 )
-from fhir_server.depersonalization import depersonalized
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
 from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
 from fhir_server.new_id import new_id
-from fhir_server.operations.audit_journal import AuditJournal
-from fhir_server.operations.audited_store import AuditedStore
 from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.guard_assignments import AssignmentGuard
 from fhir_server.operations.judge import Judge
-from fhir_server.operations.judged_store import JudgedStore, Judging
+from fhir_server.operations.judged_store import Judging
 from fhir_server.operations.keep_views import keep_views
 from fhir_server.operations.missed_measurements import keep_sweeping
 from fhir_server.operations.place_again import PlacingAgain
 from fhir_server.operations.plan_templates import store_templates
 from fhir_server.operations.profile_checks import LiveProfiles, ProfileChecks
 from fhir_server.operations.raise_alerts import Alerts
-from fhir_server.operations.verify_trail import check_key
 from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
 from fhir_server.outbox.records import StoreRecords
@@ -72,6 +68,7 @@ from fhir_server.outbox.subscription_topics import LiveReader
 from fhir_server.outbox.subscription_worker import PACE as SUBSCRIPTIONS_PACE
 from fhir_server.outbox.subscription_worker import Subscriptions
 from fhir_server.outbox.worker import Worker
+from fhir_server.privacy import open_journal, private
 from fhir_server.rest import health, metrics, openapi, readings, routes, websocket
 from fhir_server.rest.application import Application
 from fhir_server.rest.draining import Draining
@@ -227,29 +224,14 @@ def open_components(settings: Settings) -> Components:
     indexer = Indexer(definitions.parameters, definitions.element_types, settings.time_zone)
     subscription_reader = _subscription_reader(settings, definitions)
     extend = definitions.extension(settings.time_zone).extend
-    store = open_store(
-        settings.store,
-        indexer,
-        definitions.parameters,
-        now,
-        extend,
-        trail_key=settings.audit_key.encode(),
-    )
+    key = settings.audit_key.encode()
+    store = open_store(settings.store, indexer, definitions.parameters, now, extend, key)
     live_reader = LiveReader(store.outbox, subscription_reader)
     live_profiles = LiveProfiles(definitions.profiles, store.outbox, definitions.codes_with)
     profile_checks = ProfileChecks(definitions.validator, live_profiles, settings.unknown_profiles)
-    key = settings.page_key.encode()
+    page_key = settings.page_key.encode()
     context = Context(
-        store=depersonalized(
-            settings,
-            definitions,
-            JudgedStore(
-                AuditedStore(store, definitions.parameters, lambda: store.definitions.indexer)
-                if settings.is_audited
-                else store,
-                *_judges(settings, definitions),
-            ),
-        ),
+        store=private(settings, definitions, store, _judges(settings, definitions)),
         parameters=definitions.parameters,
         terminology=definitions.terminology,
         thorough=profile_checks,
@@ -271,7 +253,7 @@ def open_components(settings: Settings) -> Components:
         ),
         is_validation_strict=settings.validation == "strict",
         index=indexer,
-        page_key=sha256(key).digest() if key else token_bytes(32),
+        page_key=sha256(page_key).digest() if page_key else token_bytes(32),
         element_types=definitions.element_types,
         compartments=definitions.compartments,
         operations=Operations(OPERATIONS),
@@ -329,9 +311,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
         app.state.mappings = components.mappings
         app.state.outbox_gauges = OutboxGauges(store.outbox, now)
         app.state.settings = settings
-        app.state.audit_journal = AuditJournal(store) if settings.is_audited else None
-        if settings.is_audited:
-            await check_key(store.trail)
+        app.state.audit_journal = await open_journal(settings, store)
         store.observe(metrics.count_commit)
         tune_garbage_collection()
         if DOCUMENT_REGISTRY in settings.adapters:

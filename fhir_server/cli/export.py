@@ -22,8 +22,8 @@ from fhir_server.core import archive
 from fhir_server.core.archive import Manifest
 from fhir_server.core.security import audit_record
 from fhir_server.core.security.audit_record import AuditRecord
-from fhir_server.depersonalization import recipient_of
 from fhir_server.errors import InvalidResource
+from fhir_server.privacy import recipient_of
 from fhir_server.store.open import OpenStore
 from fhir_server.store.protocol import DeliveryState
 from fhir_server.store.trail import TrailEntry

@@ -14,7 +14,7 @@ from fhir_server.cli.start_up import StartUpError
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.security import audit_record
 from fhir_server.core.security.audit_record import AuditRecord, Touched
-from fhir_server.depersonalization import open_keys
+from fhir_server.privacy import open_keys
 from fhir_server.store.trail import TrailEntry
 
 app = typer.Typer(help="Pseudonyms of patients.", no_args_is_help=True)
