@@ -18,6 +18,9 @@ from fhir_server.errors import InvalidSearch
 from fhir_server.store.trail import TrailEntry
 
 _MOST_REQUEST_CHARACTERS = 4_000
+_MOST_REASON_CHARACTERS = 500
+# Of http://terminology.hl7.org/CodeSystem/v3-ActReason.
+_BREAK_GLASS = "BTG"
 _BY_NAME = ("read", "vread")
 
 
@@ -28,6 +31,7 @@ class Access:
     """One request, from its arrival to its answer; for one request at a time.
 
     `find_interaction` says what was asked once that is known.
+    `reason` is why somebody breaks the glass, in their words.
     """
 
     def __init__(
@@ -39,9 +43,10 @@ class Access:
         find_interaction: Callable[[], str],
         address: str = "",
         request_id: str = "",
+        reason: str = "",
     ) -> None:
         self._who = _asking.get()
-        self.reason = ""
+        self._reason = reason[:_MOST_REASON_CHARACTERS]
         self._method = method
         self._path = path
         self._query = query
@@ -121,12 +126,12 @@ class Access:
             audit_record.action_of(interaction, self._method),
             audit_record.outcome_of(status),
             status if status >= 400 else 0,
-            audit_record.asker(self._who()),
+            audit_record.asker(self._who(), (_BREAK_GLASS,) if self._reason else ()),
             self._address,
             self._request_id,
             asked[:_MOST_REQUEST_CHARACTERS],
             self._form[:_MOST_REQUEST_CHARACTERS],
-            self.reason,
+            self._reason,
             () if touched == (Touched(),) else touched,
         )
         return TrailEntry(audit_record.format(record), audit_record.patients(record))
@@ -161,10 +166,3 @@ def begin_asking(find_principal: Callable[[], Principal]) -> None:
 def asking() -> Principal:
     """Who asks, as far as it is known by now."""
     return _asking.get()()
-
-
-def justify(reason: str) -> None:
-    """Say why, in the words of the one who asks: the reason of a break-glass access."""
-    access = _current.get()
-    if access is not None:
-        access.reason = reason

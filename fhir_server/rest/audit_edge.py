@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _UNRECORDED = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/", "/auth/keys")
 _CAPABILITIES = ("/metadata", "/.well-known/smart-configuration")
 _FORWARDED_FOR = b"x-forwarded-for"
+_BREAK_GLASS_REASON = b"x-break-glass-reason"
 
 
 class AuditEdge:
@@ -59,16 +60,19 @@ class AuditEdge:
         if self._base_urls is None:
             proxies = getattr(scope["app"].state.settings, "trusted_proxies", ())
             self._base_urls = BaseUrls("", proxies)
-        forwarded_for = ""
+        forwarded_for = reason = ""
         for name, value in scope["headers"]:
             if name == _FORWARDED_FOR:
                 forwarded_for = value.decode("latin-1")
+            elif name == _BREAK_GLASS_REASON:
+                reason = value.decode("latin-1").strip()
         return Access(
             scope["method"],
             scope["path"],
             scope["query_string"].decode("latin-1"),
             find_interaction=lambda: _interaction(scope),
             address=self._base_urls.client_address(scope, forwarded_for),
+            reason=reason,
             request_id=str(get_contextvars().get("request_id", "")),
         )
 

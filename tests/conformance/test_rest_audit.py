@@ -144,6 +144,14 @@ def test_looking_for_a_patient_in_vain_is_on_record(get):
     assert "profile" not in refused["meta"]
 
 
+def test_why_the_glass_was_broken_is_on_record(server, get):
+    put(server, patient("glass"))
+    get("Patient/glass", **{"X-Break-Glass-Reason": "unconscious at the door"})
+    event = events_of(get, "glass")[0]
+    assert event["outcomeDesc"] == "unconscious at the door"
+    assert event["purposeOfEvent"][0]["coding"][0]["code"] == "BTG"
+
+
 def test_a_write_that_is_refused_is_on_record(server, get):
     put(server, patient("refused"))
     body = observation("refused-o", "refused")

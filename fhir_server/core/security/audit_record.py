@@ -73,15 +73,15 @@ def parse(text: bytes) -> AuditRecord:
     return _decoder.decode(text)
 
 
-def asker(principal: Principal) -> Asker:
-    """What is written down of who asked."""
+def asker(principal: Principal, purposes: tuple[str, ...] = ()) -> Asker:
+    """What is written down of who asked; `purposes` are what the request adds to the token's."""
     return Asker(
         principal.kind,
         principal.client_id,
         principal.subject,
         str(principal.fhir_user or ""),
         principal.token_id,
-        principal.purposes,
+        (*principal.purposes, *purposes),
         tuple(sorted(principal.roles)),
     )
 
