@@ -22,7 +22,7 @@ from fhir_server.rest.base_url import BaseUrls
 _log = logging.getLogger(__name__)
 
 _UNRECORDED = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/", "/auth/keys")
-_CAPABILITIES = ("/metadata", "/.well-known/smart-configuration")
+_CAPABILITIES = ("/fhir/metadata", "/fhir/.well-known/smart-configuration")
 _FORWARDED_FOR = b"x-forwarded-for"
 _BREAK_GLASS_REASON = b"x-break-glass-reason"
 
@@ -95,7 +95,8 @@ def _is_recorded(scope: Scope) -> bool:
     return (
         scope["method"] != "OPTIONS"
         and not path.startswith(_UNRECORDED)
-        and not path.endswith(_CAPABILITIES)
+        # Whole paths: a patient may have the id "metadata".
+        and path not in _CAPABILITIES
     )
 
 

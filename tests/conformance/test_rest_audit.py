@@ -144,6 +144,12 @@ def test_looking_for_a_patient_in_vain_is_on_record(get):
     assert "profile" not in refused["meta"]
 
 
+def test_no_id_hides_an_access(server, get):
+    put(server, patient("metadata"))
+    get("Patient/metadata")
+    assert events_of(get, "metadata")[0]["action"] == "R"
+
+
 def test_why_the_glass_was_broken_is_on_record(server, get):
     put(server, patient("glass"))
     get("Patient/glass", **{"X-Break-Glass-Reason": "unconscious at the door"})
