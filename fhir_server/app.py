@@ -51,7 +51,7 @@ from fhir_server.operations.escalate import keep_escalating
 from fhir_server.operations.guard_assignments import AssignmentGuard
 from fhir_server.operations.guard_shipped import ShippedGuard
 from fhir_server.operations.judge import Judge
-from fhir_server.operations.judged_store import JudgedStore, Judging
+from fhir_server.operations.judged_store import Judging
 from fhir_server.operations.keep_views import keep_views
 from fhir_server.operations.missed_measurements import keep_sweeping
 from fhir_server.operations.place_again import PlacingAgain
@@ -71,6 +71,7 @@ from fhir_server.outbox.subscription_topics import LiveReader
 from fhir_server.outbox.subscription_worker import PACE as SUBSCRIPTIONS_PACE
 from fhir_server.outbox.subscription_worker import Subscriptions
 from fhir_server.outbox.worker import Worker
+from fhir_server.privacy import open_journal, private
 from fhir_server.profile_folders import read_plan_definitions
 from fhir_server.rest import health, metrics, openapi, readings, routes, websocket
 from fhir_server.rest.application import Application
@@ -221,13 +222,15 @@ def open_components(settings: Settings) -> Components:
     indexer = Indexer(definitions.parameters, definitions.element_types, settings.time_zone)
     subscription_reader = _subscription_reader(settings, definitions)
     extend = definitions.extension(settings.time_zone).extend
-    store = open_store(settings.store, indexer, definitions.parameters, now, extend)
+    key = settings.audit_key.encode()
+    store = open_store(settings.store, indexer, definitions.parameters, now, extend, key)
     live_reader = LiveReader(store.outbox, subscription_reader)
     live_profiles = LiveProfiles(definitions.profiles, store.outbox, definitions.codes_with)
     profile_checks = ProfileChecks(definitions.validator, live_profiles, settings.unknown_profiles)
-    shipped, key = Shipped(definitions.shipped, indexer), settings.page_key.encode()
+    shipped, page_key = Shipped(definitions.shipped, indexer), settings.page_key.encode()
+    judges = (ShippedGuard(shipped), *_judges(settings, definitions))
     context = Context(
-        store=JudgedStore(store, ShippedGuard(shipped), *_judges(settings, definitions)),
+        store=private(settings, definitions, store, judges),
         parameters=definitions.parameters,
         terminology=definitions.terminology,
         thorough=profile_checks,
@@ -249,7 +252,7 @@ def open_components(settings: Settings) -> Components:
         ),
         is_validation_strict=settings.validation == "strict",
         index=indexer,
-        page_key=sha256(key).digest() if key else token_bytes(32),
+        page_key=sha256(page_key).digest() if page_key else token_bytes(32),
         element_types=definitions.element_types,
         compartments=definitions.compartments,
         operations=Operations(OPERATIONS),
@@ -258,6 +261,8 @@ def open_components(settings: Settings) -> Components:
         shelf=DefinitionShelf(store.outbox, definitions.terminology),
         remote_terminology=_remote_terminology(settings),
         shipped=shipped,
+        is_audited=settings.is_audited,
+        is_depersonalized=settings.depersonalized,
     )
     authorizer = Authorizer(context, settings.consent_defaults)
     return Components(
@@ -322,6 +327,7 @@ def create_app(
         app.state.outbox_gauges = OutboxGauges(store.outbox, now)
         app.state.settings = settings
         app.state.authorizer = components.authorizer
+        app.state.audit_journal = await open_journal(settings, store)
         store.observe(metrics.count_commit)
         tune_garbage_collection()
         if DOCUMENT_REGISTRY in settings.adapters:
@@ -362,7 +368,7 @@ def create_app(
             asyncio.create_task(keep_views(components.context, new_id(), settings.views_seconds)),
         )
         sockets = app.state.sockets = components.sockets()
-        store.observe(lambda _: sockets.nudge())
+        store.observe(lambda group: sockets.nudge() if group.versions else None)
         try:
             async with sockets.following():
                 with draining.on_signal():

@@ -82,6 +82,12 @@ class Settings(BaseSettings):
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     allow_insecure: bool = False
+    audit: Literal["on", "off", ""] = ""
+    audit_key: str = Field(default="", repr=False)
+    pseudonyms: Path = Path("data/pseudonyms.db")
+    pseudonym_key: str = Field(default="", repr=False)
+    depersonalized: bool = False
+    deidentification: dict[str, dict[str, Any]] = Field(default_factory=dict)
     time_zone: str = "Europe/Moscow"
     validation: Literal["strict", "warn"] = "strict"
     unknown_profiles: Literal["warn", "refuse", "ignore"] = "warn"
@@ -117,6 +123,11 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=1.0, ge=0, le=60)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+
+    @property
+    def is_audited(self) -> bool:
+        """Whether accesses are recorded: by default wherever it is known who asks."""
+        return self.audit == "on" or (not self.audit and self.auth != "none")
 
     @field_validator("mappings", "profiles", "terminology", mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """`fhir-server export`: everything a store holds, or the current resources, as files."""
 
 import asyncio
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -13,14 +14,19 @@ from rich.progress import Progress
 from fhir_server.app import Components, open_components
 from fhir_server.cli import start_up
 from fhir_server.cli.archive_file import NAME, ArchiveFile
+from fhir_server.cli.audit import operator
 from fhir_server.cli.export_current import export_current
 from fhir_server.cli.moving import check_store_is_there, progress_bar, repeated
 from fhir_server.cli.start_up import StartUpError
 from fhir_server.core import archive
 from fhir_server.core.archive import Manifest
+from fhir_server.core.security import audit_record
+from fhir_server.core.security.audit_record import AuditRecord
 from fhir_server.errors import InvalidResource
+from fhir_server.privacy import recipient_of
 from fhir_server.store.open import OpenStore
 from fhir_server.store.protocol import DeliveryState
+from fhir_server.store.trail import TrailEntry
 
 _AT_ONCE = 500
 _WAITING = (DeliveryState.QUEUED, DeliveryState.SENT)
@@ -46,19 +52,26 @@ def export(
     types: Annotated[
         list[str] | None, typer.Option("--type", help="With ndjson: these resource types only.")
     ] = None,
+    recipient: Annotated[
+        str | None, typer.Option("--for", help="With ndjson: de-identified, by this policy.")
+    ] = None,
     gzip: Annotated[bool, typer.Option("--gzip", help="In a folder: compress the files.")] = False,
 ) -> None:
     """Write what a store holds, while servers use it; run again, it goes on where it ended."""
     with start_up.told_in_one_line():
         if types and format_ is Format.VERSIONS:
             raise ValueError("--type is for --format ndjson: a history is moved as a whole")
+        if recipient is not None and format_ is Format.VERSIONS:
+            raise ValueError("--for is for --format ndjson: a history names everybody")
         settings = start_up.read_settings(**({} if store is None else {"store": store}))
         check_store_is_there(settings)
         components = open_components(settings)
         try:
             if format_ is Format.NDJSON:
                 target.mkdir(mode=0o700, parents=True, exist_ok=True)
-                asyncio.run(_export_current(components, target, types or (), is_gzip=gzip))
+                asyncio.run(
+                    _export_current(components, target, types or (), recipient, is_gzip=gzip)
+                )
             else:
                 path = target
                 if not target.name.endswith((".ndjson", ".ndjson.gz")):
@@ -143,13 +156,24 @@ async def _undelivered(
 
 
 async def _export_current(
-    components: Components, folder: Path, types: tuple[str, ...] | list[str], *, is_gzip: bool
+    components: Components,
+    folder: Path,
+    types: tuple[str, ...] | list[str],
+    recipient: str | None,
+    *,
+    is_gzip: bool,
 ) -> None:
     known = components.definitions.validator.resource_types
     unknown = sorted(set(types) - known)
     if unknown:
         raise ValueError(f"no resource type is called {', '.join(unknown)}; mind the case")
+    settings, definitions = components.settings, components.definitions
     try:
+        given = recipient_of(settings, definitions, recipient) if recipient is not None else None
+        if given is not None:
+            types = sorted(set(types or given.policy.types) & given.policy.types.keys())
+        if settings.is_audited or given is not None:
+            await _record(components.store, recipient, types)
         with progress_bar(_stderr, "resources") as progress:
             counts = await export_current(
                 components.store,
@@ -158,9 +182,20 @@ async def _export_current(
                 components.context.now(),
                 progress,
                 is_gzip=is_gzip,
+                **({} if given is None else {"give": given.give}),
             )
     finally:
         await components.store.close()
     for name, count in counts.items():
         _stdout.print(f"{name}: {count}")
     _stdout.print(f"{folder}: {sum(counts.values())} resources", markup=False)
+
+
+async def _record(store: OpenStore, recipient: str | None, types: Sequence[str]) -> None:
+    """Put on record who takes what with them, before they have it."""
+    asked = f"export --format ndjson --type {','.join(types)}"
+    record = AuditRecord(
+        "export", "R", asker=operator(), request=asked, reason=f"for {recipient}" * bool(recipient)
+    )
+    entry = TrailEntry(audit_record.format(record))
+    await store.commit(lambda tx: tx.record([entry]))

@@ -5,7 +5,7 @@ https://hl7.org/fhir/uv/bulkdata/export.html
 
 import gzip
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from fhir_server.cli.archive_file import replace_file, sync_folder
 from fhir_server.cli.moving import repeated
 from fhir_server.core import resource_json
 from fhir_server.core.search.query import Cursor, Query
-from fhir_server.core.version import format_instant
+from fhir_server.core.version import Version, format_instant
 from fhir_server.store.open import OpenStore
 
 _AT_ONCE = 500
@@ -32,10 +32,11 @@ async def export_current(
     progress: Progress,
     *,
     is_gzip: bool,
+    give: Callable[[Version], Version | None] = lambda version: version,
 ) -> dict[str, int]:
     """A file in `folder` for each of `types` that has resources, and `manifest.json`.
 
-    Returns how many each type has.
+    `give` says what of each goes into it. Returns how many each type has.
 
     Raises:
         OSError: a file cannot be written.
@@ -55,7 +56,8 @@ async def export_current(
             while True:
                 query = Query(name, count=_AT_ONCE, after=after, as_of=as_of)
                 page = await repeated(partial(store.search, query))
-                bodies = [v.body for v in page.versions if v.body is not None]
+                given = [shown for v in page.versions if (shown := give(v)) is not None]
+                bodies = [v.body for v in given if v.body is not None]
                 text = b"".join(body + b"\n" for body in bodies)
                 file.write(gzip.compress(text, _LEVEL, mtime=0) if is_gzip and text else text)
                 count += len(bodies)

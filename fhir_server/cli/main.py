@@ -5,7 +5,17 @@ Exit codes: 0 fine, 1 something failed (said on stderr), 2 wrong usage.
 
 import typer
 
-from fhir_server.cli import clients, deliveries, gateways, mappings, readings, staff, terminology
+from fhir_server.cli import (
+    audit,
+    clients,
+    deliveries,
+    gateways,
+    mappings,
+    pseudonyms,
+    readings,
+    staff,
+    terminology,
+)
 from fhir_server.cli.backup import backup
 from fhir_server.cli.check_store import check_store
 from fhir_server.cli.deliver import deliver
@@ -33,6 +43,8 @@ app.add_typer(terminology.app, name="terminology")
 app.add_typer(clients.app, name="clients")
 app.add_typer(gateways.app, name="gateways")
 app.add_typer(staff.app, name="staff")
+app.add_typer(audit.app, name="audit")
+app.add_typer(pseudonyms.app, name="pseudonyms")
 app.command("check-store")(check_store)
 app.command()(reindex)
 app.command()(backup)

@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/capabilitystatement.html
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +37,7 @@ def capability_statement(
     compartments: Iterable[str] = (),
     topics: Sequence[str] = (),
     profiles: Iterable[tuple[str, str]] = (),
+    read_only: Collection[str] = (),
     websocket_url: str = "",
     security: Resource | None = None,
 ) -> Resource:
@@ -45,9 +46,10 @@ def capability_statement(
     `interactions` are those of every type ("read", "search-type"), `system_interactions`
     those of the whole ("transaction"); `operations` are names with the canonical URLs of
     their definitions, and so are those of each type. `compartments` are the types that have
-    one; `topics` are canonical URLs that can be subscribed to and `websocket_url` is where;
-    `security` is how to show who asks. `profiles` are those that are checked where a resource
-    claims them: type and canonical URL. `now` is when the statement came to be true, aware.
+    one; of the types `read_only` nothing is written; `topics` are canonical URLs that can be
+    subscribed to and `websocket_url` is where; `security` is how to show who asks. `profiles`
+    are those that are checked where a resource claims them: type and canonical URL. `now` is
+    when the statement came to be true, aware.
     """
     types = sorted(resource_types)
     referring = _referring(types, parameters)
@@ -73,6 +75,7 @@ def capability_statement(
                 **shared,
                 **_search(name, parameters, referring.get(name, ())),
                 **_operations((operations_of_types or {}).get(name, ())),
+                **(_only_read(interactions) if name in read_only else {}),
                 **(_topics(topics) if name == "Subscription" else {}),
             }
             for name in types
@@ -115,6 +118,19 @@ _IN_WORDS = (
     ("_list", "string"),
     ("_text", "string"),
 )
+
+
+_WRITING = frozenset({"create", "update", "patch", "delete"})
+
+
+def _only_read(interactions: Sequence[str]) -> dict[str, Any]:
+    return {
+        "interaction": [{"code": code} for code in interactions if code not in _WRITING],
+        "updateCreate": False,
+        "conditionalCreate": False,
+        "conditionalUpdate": False,
+        "conditionalDelete": "not-supported",
+    }
 
 
 def _topics(topics: Iterable[str]) -> dict[str, Any]:

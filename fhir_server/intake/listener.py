@@ -9,11 +9,14 @@ from typing import NamedTuple
 from fhir_server.core.mapping.catalog import MappingCatalog
 from fhir_server.core.mapping.mapping import Mapping
 from fhir_server.core.mapping.reading import Fault, QuarantineReason
+from fhir_server.core.security.principal import Principal
 from fhir_server.errors import StoreUnavailable
 from fhir_server.intake import metrics
 from fhir_server.intake.connection import Connection
 from fhir_server.intake.message import Message, Sender, route
 from fhir_server.intake.topic import TopicRoute
+from fhir_server.interactions import access
+from fhir_server.interactions.access import Access
 from fhir_server.interactions.context import Context
 from fhir_server.operations.assignments import Assignments
 from fhir_server.operations.ingest_readings import (
@@ -208,6 +211,7 @@ class Listener:
                 await asyncio.sleep(0)
 
         first = sender.gateway(part.messages[0].received)
+        _tell_who(sender)
 
         def decide(tx: Transaction) -> Decided:
             return decide_readings(
@@ -219,3 +223,11 @@ class Listener:
         if found is not None:
             verdicts = Counter(result.verdict for result in decided.results)
             count_readings(sender.mapping, verdicts)
+
+
+def _tell_who(sender: Sender) -> None:
+    """Say for the audit trail whose payloads this task is about to commit."""
+    principal = Principal("gateway", client_id=sender.gateway_id)
+    access.begin_asking(lambda: principal)
+    path = f"/readings/{sender.mapping}"
+    access.begin(Access("MQTT", path, "", find_interaction=lambda: "readings"))

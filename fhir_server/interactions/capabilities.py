@@ -52,6 +52,7 @@ def capabilities(ctx: Context) -> bytes:
         tuple(ctx.subscriptions.topics) if ctx.subscriptions else (),
         ctx.thorough.supported_profiles if ctx.thorough else (),
         ctx.endpoints(ctx.base_url) if ctx.endpoints else None,
+        frozenset({"AuditEvent"}) if ctx.is_audited else frozenset(),
     )
 
 
@@ -87,6 +88,7 @@ def _format(
     topics: tuple[str, ...],
     profiles: tuple[tuple[str, str], ...],
     endpoints: Endpoints | None,
+    read_only: frozenset[str],
 ) -> bytes:
     return resource_json.format(
         capability_statement(
@@ -113,6 +115,7 @@ def _format(
             compartments=compartments.types,
             topics=topics,
             profiles=profiles,
+            read_only=read_only,
             websocket_url=websocket_url(base_url) if base_url else "",
             security=security(endpoints) if endpoints else None,
         )

@@ -133,7 +133,8 @@ class Context:
     `shelf` keeps definitions between requests; `shipped` are those that come with the program.
     `endpoints` are where tokens are had, by the base URL; None where nobody is asked for any.
     `reach` is what the principal may do; None is everything. `glass` is set where it was broken
-    to get at a record.
+    to get at a record. Where accesses are recorded (`is_audited`) AuditEvents are the server's
+    alone; a store that `is_depersonalized` keeps nothing that names a patient.
     """
 
     store: Store
@@ -161,6 +162,8 @@ class Context:
     endpoints: Callable[[str], Endpoints | None] | None = None
     reach: Reach | None = None
     glass: BrokenGlass | None = None
+    is_audited: bool = False
+    is_depersonalized: bool = False
 
     def at(self, base_url: str) -> "Context":
         """The same, for a request that came by `base_url`."""

@@ -25,6 +25,7 @@ from fhir_server.store.protocol import (
     Store,
     Transaction,
 )
+from fhir_server.store.trail import Trail
 
 T = TypeVar("T")
 
@@ -50,6 +51,11 @@ class GuardedStore:
         self._reach = reach
         self._visibility = visibility
         self._rules = rules
+
+    @property
+    def trail(self) -> Trail:
+        """For whoever records; what is read of it goes through `search` and `read`."""
+        return self._store.trail
 
     def new_id(self) -> str:
         """An id of the server's making, which a new resource of this request may have."""

@@ -24,6 +24,7 @@ from fhir_server.core.version import Version
 from fhir_server.errors import Forbidden, NotFound
 from fhir_server.interactions.visibility import restricted
 from fhir_server.store.protocol import Page, Transaction
+from fhir_server.store.trail import TrailEntry
 
 _SEARCHED_AT_ONCE = 200
 
@@ -85,6 +86,9 @@ class GuardedTransaction:
 
     def search(self, query: Query) -> Page:
         return self._tx.search(query._replace(restriction=self._reach.restriction("s", query)))
+
+    def record(self, entries: Sequence[TrailEntry]) -> None:
+        self._tx.record(entries)
 
     def find(
         self, resource_type: str, identifiers: Iterable[tuple[str | None, str]]

@@ -3,8 +3,10 @@
 from fhir_server.core.identity import ResourceKey, is_resource_id
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.security import subscriber
+from fhir_server.core.security.deidentify import LABEL
 from fhir_server.core.security.restriction import SUBSCRIPTION
 from fhir_server.core.security.scope import Permission
+from fhir_server.core.whom import patient_of
 from fhir_server.errors import Forbidden, InvalidRequest, InvalidResource, Issue, NotFound
 from fhir_server.interactions.context import Context
 
@@ -51,6 +53,7 @@ def check_resource(ctx: Context, resource: Resource) -> tuple[Issue, ...]:
         # Its events are told long after, and only of what whoever writes it may see then.
         subscriber.mark(resource, ctx.reach.principal)
     issues = ctx.validator.check(resource)
+    _check_standing(ctx, resource)
     if issues:
         is_fatal = ctx.is_validation_strict and any(
             issue.severity in ("error", "fatal") for issue in issues
@@ -58,6 +61,27 @@ def check_resource(ctx: Context, resource: Resource) -> tuple[Issue, ...]:
         if is_fatal or not isinstance(resource.get("meta", {}), dict):
             raise InvalidResource(issues=issues)
     return issues
+
+
+def _check_standing(ctx: Context, resource: Resource) -> None:
+    """De-identified and source data are never in one store: side by side they name each other."""
+    meta = resource.get("meta")
+    security = meta.get("security") if isinstance(meta, dict) else None
+    is_labelled = isinstance(security, list) and any(
+        isinstance(label, dict)
+        and (label.get("system"), label.get("code")) == (LABEL["system"], LABEL["code"])
+        for label in security
+    )
+    if is_labelled is ctx.is_depersonalized:
+        return
+    if is_labelled:
+        told = "what was de-identified is kept in a store of its own"
+    elif resource.get("resourceType") == "Patient" or patient_of(resource):
+        told = "this store keeps only what was de-identified"
+    else:
+        return
+    where = f"{resource.get('resourceType')}.meta.security"
+    raise InvalidResource(issues=(Issue("business-rule", told, where),))
 
 
 def errors_of(ctx: Context, resource: Resource) -> tuple[Issue, ...]:

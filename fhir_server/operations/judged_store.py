@@ -24,6 +24,7 @@ from fhir_server.store.protocol import (
     Store,
     Transaction,
 )
+from fhir_server.store.trail import Trail, TrailEntry
 
 T = TypeVar("T")
 
@@ -52,6 +53,10 @@ class JudgedStore:
         self._store = store
         self._judges = judges
         self._looked_at = frozenset().union(*(judge.looked_at for judge in judges))
+
+    @property
+    def trail(self) -> Trail:
+        return self._store.trail
 
     async def commit(self, decide: Decision[T]) -> T:
         """As `Store.commit`."""
@@ -148,3 +153,6 @@ class _Watched:
             before = self._tx.read(version.key) if version.version_id > 1 else None
             self.changes_made.append(Change(version.key, before, resource))
         self._tx.put(version, resource)
+
+    def record(self, entries: Sequence[TrailEntry]) -> None:
+        self._tx.record(entries)

@@ -12,6 +12,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from fhir_server.rest import cors, routes
+from fhir_server.rest.audit_edge import AuditEdge
 from fhir_server.rest.authenticator import Nobody
 from fhir_server.rest.dispatch import FhirDispatch
 from fhir_server.rest.draining import Draining
@@ -31,7 +32,7 @@ class Application(FastAPI):
         self.state.authenticator = Nobody()
         self.state.own_doors = frozenset()
         self._fhir: FhirDispatch = routes.install(self)
-        self._edge = RequestIds(cors.allow(Gate(self._lead), origins), draining)
+        self._edge = RequestIds(cors.allow(AuditEdge(Gate(self._lead)), origins), draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

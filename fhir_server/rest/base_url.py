@@ -52,6 +52,16 @@ class BaseUrls:
             host = server[0] if server[1] is None else f"{server[0]}:{server[1]}"
         return f"{scheme}://{host}{path}{self._prefix}"
 
+    def client_address(self, scope: Scope, forwarded_for: str) -> str:
+        """Where the request came from: what the trusted proxy says, or who is connected."""
+        client = scope.get("client")
+        address = client[0] if client else ""
+        if forwarded_for and self._trusted and self._is_trusted(scope):
+            # The last is what the proxy itself saw; those before it a client may have sent.
+            told = _parse_address(forwarded_for.rpartition(",")[2].strip())
+            address = address if told is None else str(told)
+        return address
+
     def _is_trusted(self, scope: Scope) -> bool:
         client = scope.get("client")
         if client is None:

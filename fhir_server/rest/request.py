@@ -15,6 +15,7 @@ from fhir_server.core.patch.patch import parse as parse_patch
 from fhir_server.core.query_string import Params
 from fhir_server.core.resource_json import Resource
 from fhir_server.errors import InvalidSearch, NotAcceptable
+from fhir_server.interactions import access
 from fhir_server.interactions.context import Context
 from fhir_server.rest import negotiation, preferences
 from fhir_server.rest.body import read_body
@@ -178,6 +179,8 @@ class FhirRequest:
         except UnicodeDecodeError:
             raise InvalidSearch("the form is not percent-encoded") from None
         posted = query_string.parse(text)
+        if (request := access.current()) is not None:
+            request.posted(posted)
         asked = dict(posted)
         if _FORMAT in asked:
             self.media_type = negotiation.choose_media_type(None, asked[_FORMAT])

@@ -37,10 +37,13 @@ def open_store(
     parameters: SearchParameters,
     now: Callable[[], datetime],
     extend: Extend | None = None,
+    trail_key: bytes = b"",
 ) -> OpenStore:
     """Open the store that `url` names; an SQLite file is made if it is not there.
 
     `extend` says what to index by when parameters were added; without it nothing is added.
+
+    `trail_key` is what the chain of the audit trail is made with.
 
     ``sqlite:///./data/fhir.db`` is relative, ``sqlite:////var/lib/fhir.db`` absolute,
     ``sqlite:///:memory:`` gone with the process. ``mongodb://host/name?replicaSet=…`` is a
@@ -53,12 +56,14 @@ def open_store(
     """
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
-        return SqliteStore(sqlite_path(url), indexer, parameters, now, extend=extend)
+        return SqliteStore(
+            sqlite_path(url), indexer, parameters, now, extend=extend, trail_key=trail_key
+        )
     if scheme in ("mongodb", "mongodb+srv"):
         # Imported when it is asked for: its drivers are large, and most need but a file.
         from fhir_server.store.mongo.store import open_mongo
 
-        return open_mongo(url, indexer, parameters, now, extend=extend)
+        return open_mongo(url, indexer, parameters, now, extend=extend, trail_key=trail_key)
     raise ValueError(f"no store is known by the scheme {scheme!r}; use sqlite:///… or mongodb://…")
 
 

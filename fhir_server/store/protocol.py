@@ -24,6 +24,7 @@ from fhir_server.store.ledger import Ledger
 from fhir_server.store.pages import FirstPage as FirstPage
 from fhir_server.store.pages import HistoryQuery as HistoryQuery
 from fhir_server.store.pages import Page as Page
+from fhir_server.store.trail import Trail, TrailEntry
 
 T = TypeVar("T")
 
@@ -75,6 +76,10 @@ class Transaction(Protocol):
         """
         ...
 
+    def record(self, entries: Sequence[TrailEntry]) -> None:
+        """Put records behind the newest of the audit trail, in this commit (ADR 0030)."""
+        ...
+
 
 class CommittedGroup(NamedTuple):
     """What one group commit was: for whoever counts, not for whoever asked.
@@ -89,6 +94,11 @@ class CommittedGroup(NamedTuple):
 
 class Store(Protocol):
     """Versions of resources, in one commit order."""
+
+    @property
+    def trail(self) -> Trail:
+        """The records of who did what, which only `Transaction.record` adds to."""
+        ...
 
     async def commit(self, decide: Decision[T]) -> T:
         """Run `decide` and make its puts durable; its answer, or what it raised.

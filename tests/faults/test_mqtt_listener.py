@@ -11,6 +11,7 @@ import requests
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from fhir_server.core.security import audit_record
 from tests.faults.kit import SCALE, assert_sound, running, wait_until
 from tests.faults.kit import Server as AnyServer
 from tests.faults.mqtt_kit import (
@@ -194,6 +195,23 @@ def test_a_topic_names_mapping_and_device_and_a_property_wins(server, broker, li
 
     assert {device for device, _ in stored(server)} == {"Device/device-1", "Device/device-2"}
     assert quarantined(server) == [("no-such-thing", "mapping-broken")]
+
+
+def test_what_is_stored_is_on_the_patients_access_list(server, broker, tmp_path, listening):
+    listener = listening("--broker", broker.url, *TOPIC, audit="on")
+    listener.wait_until_connected()
+    publisher = Publisher(broker.port)
+    publisher.publish(pulses("device-0", 5))
+    publisher.close()
+    wait_until(lambda: count_stored(server) == 5, 20)
+    connection = sqlite3.connect(tmp_path / "fhir.db")
+    texts = [text for (text,) in connection.execute("SELECT text FROM trail")]
+    connection.close()
+    records = [audit_record.parse(text) for text in texts]
+    assert {record.request for record in records} == {"MQTT /readings/iot-hub"}
+    assert {audit_record.patients(record) for record in records} == {("Patient/patient-0",)}
+    kept = {what for record in records for each in record.touched for what in each.what}
+    assert len([what for what in kept if what.startswith("Observation/")]) == 5
 
 
 def test_listeners_share_a_subscription(server, broker, listening):

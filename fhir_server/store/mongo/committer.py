@@ -19,6 +19,7 @@ from pymongo.errors import PyMongoError
 from pymongo.synchronous.client_session import ClientSession
 
 from fhir_server.errors import FhirError, StoreUnavailable, VersionConflict
+from fhir_server.store.mongo import trail
 from fhir_server.store.mongo.definitions import Definitions
 from fhir_server.store.mongo.documents import Connection
 from fhir_server.store.mongo.failures import is_duplicate
@@ -91,7 +92,9 @@ class Committer:
         definitions: Definitions,
         clock: Callable[[], datetime],
         limits: GroupLimits,
+        trail_key: bytes = b"",
     ) -> None:
+        self._trail_key = trail_key
         self._connection = connection
         self._transactor = transactor
         self._definitions = definitions
@@ -247,17 +250,20 @@ class Committer:
                 tx.write_ahead(self._writer)
                 _run(tx, job)
                 done += 1
-            if not len(tx):
+            if not len(tx) and not tx.records:
                 session.abort_transaction()
                 return done, 0
             tx.write()
+            if tx.records:
+                trail.append(self._connection.database, session, tx.records, now, self._trail_key)
         finally:
             tx.stand_still()
-        state.update_one(
-            {"_id": "commits"},
-            {"$set": {"sequence": tx.sequence, "updated": now}},
-            session=session,
-        )
+        if len(tx):
+            state.update_one(
+                {"_id": "commits"},
+                {"$set": {"sequence": tx.sequence, "updated": now}},
+                session=session,
+            )
         return done, len(tx)
 
 

@@ -23,6 +23,7 @@ from pymongo.errors import CollectionInvalid, ConfigurationError, OperationFailu
 from pymongo.synchronous.database import Database
 from pymongo.uri_parser import parse_uri
 
+from fhir_server.core.security.audit_chain import GENESIS
 from fhir_server.errors import StoreUnavailable, Unsupported
 from fhir_server.store.mongo.indexes import Indexes
 from fhir_server.store.mongo.migration import Migration, is_owned
@@ -202,6 +203,25 @@ class KeptSearch(mongoengine.DynamicDocument):  # type: ignore[misc]
     }
 
 
+class StoredRecord(mongoengine.DynamicDocument):  # type: ignore[misc]
+    """One record of the audit trail; its digest covers the one before."""
+
+    sequence = LongField(primary_key=True)
+    at = LongField(db_field="a", required=True)  # milliseconds
+    text = BinaryField(db_field="t", required=True)
+    digest = BinaryField(db_field="d", required=True)
+    patients = ListField(StringField(), db_field="p")
+
+    meta = {  # noqa: RUF012
+        "collection": "trail",
+        "auto_create_index": False,
+        "indexes": [
+            {"name": "patient", "fields": ["+p", "-_id"], "sparse": True},
+            {"name": "time", "fields": ["+a", "+_id"]},
+        ],
+    }
+
+
 _DECLARED = (
     StoredVersion,
     StoredDelivery,
@@ -209,6 +229,7 @@ _DECLARED = (
     StoredState,
     StoredSession,
     KeptSearch,
+    StoredRecord,
 )
 
 
@@ -344,6 +365,13 @@ _COUNTERS: dict[str, Document] = {
     "schema": {"version": SCHEMA_VERSION},
     "commits": {"sequence": 0, "updated": 0, "purged": 0, "turns": 0, "owned": True},
     "outbox": {"position": 0, "deliveries": 0, "turns": 0},
+    "trail": {
+        "sequence": GENESIS.sequence,
+        "digest": GENESIS.digest,
+        "at": 0,
+        "pruned": GENESIS.sequence,
+        "pruned_digest": GENESIS.digest,
+    },
 }
 
 

@@ -30,6 +30,7 @@ from fhir_server.store.mongo.purge import purge
 from fhir_server.store.mongo.reader import Reader
 from fhir_server.store.mongo.reindex import reindex
 from fhir_server.store.mongo.steps import DURABLE, Steps
+from fhir_server.store.mongo.trail import MongoTrail
 from fhir_server.store.mongo.transactor import Transactor
 from fhir_server.store.protocol import (
     CommittedGroup,
@@ -40,6 +41,7 @@ from fhir_server.store.protocol import (
     HistoryQuery,
     Page,
 )
+from fhir_server.store.trail import Trail
 
 T = TypeVar("T")
 
@@ -55,13 +57,17 @@ class MongoStore:
         now: Callable[[], datetime],
         limits: GroupLimits,
         extend: Extend | None = None,
+        trail_key: bytes = b"",
     ) -> None:
         self._connection = connection
         self._transactor = Transactor(connection)
         self._definitions = Definitions(SearchDefinitions(indexer, parameters), extend)
         self._told = -1
         self._now = now
-        self._committer = Committer(connection, self._transactor, self._definitions, now, limits)
+        self._committer = Committer(
+            connection, self._transactor, self._definitions, now, limits, trail_key
+        )
+        self.trail: Trail = MongoTrail(self._run, connection, self._transactor, now, trail_key)
         self.outbox = MongoOutbox(
             connection, self._transactor, now, self._committer.commit_blocking
         )
@@ -229,6 +235,7 @@ def open_mongo(
     *,
     limits: GroupLimits = GroupLimits(),  # noqa: B008 - immutable
     extend: Extend | None = None,
+    trail_key: bytes = b"",
 ) -> MongoStore:
     """The store at `url`: mongodb://host/name?replicaSet=….
 
@@ -237,4 +244,4 @@ def open_mongo(
         Unsupported: it belongs to a newer release.
         ValueError: `url` is not that of a database.
     """
-    return MongoStore(documents.connect(url), indexer, parameters, now, limits, extend)
+    return MongoStore(documents.connect(url), indexer, parameters, now, limits, extend, trail_key)

@@ -27,6 +27,7 @@ from fhir_server.store.mongo.rows import MILESTONE, RowBuilder
 from fhir_server.store.mongo.search import search
 from fhir_server.store.mongo.steps import Document, Steps
 from fhir_server.store.protocol import Page
+from fhir_server.store.trail import TrailEntry
 
 T = TypeVar("T")
 
@@ -71,6 +72,8 @@ class MongoTransaction:
         self._commits = commits
         self._committed: int = commits["sequence"]
         self._puts: list[_Put] = []
+        self._recorded = 0
+        self.records: list[TrailEntry] = []
         self._written = 0
         self._begun = 0
         self._latest: dict[ResourceKey, list[_Put]] = {}
@@ -198,9 +201,14 @@ class MongoTransaction:
             if index_key.startswith(_IDENTIFIER):
                 self._identified.setdefault((version.key.resource_type, index_key), []).append(put)
 
+    def record(self, entries: Sequence[TrailEntry]) -> None:
+        self.records += entries
+        self.bytes += sum(len(entry.text) for entry in entries)
+
     def begin(self) -> None:
         """A decision starts here."""
         self._begun = len(self._puts)
+        self._recorded = len(self.records)
 
     def drop(self) -> bool:
         """Forget what the decision put; False when some of it is already written."""
@@ -215,6 +223,7 @@ class MongoTransaction:
                 if index_key.startswith(_IDENTIFIER):
                     self._identified[key.resource_type, index_key].pop()
         del self._puts[self._begun :]
+        del self.records[self._recorded :]
         return True
 
     def write(self) -> None:

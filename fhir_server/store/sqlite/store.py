@@ -44,7 +44,9 @@ from fhir_server.store.sqlite.names import Cache, Names
 from fhir_server.store.sqlite.outbox import SqliteOutbox
 from fhir_server.store.sqlite.reader import Readers, ReadLimits, limited
 from fhir_server.store.sqlite.search import Searcher
+from fhir_server.store.sqlite.trail import SqliteTrail
 from fhir_server.store.sqlite.transaction import Indexer, Shared
+from fhir_server.store.trail import Trail
 
 T = TypeVar("T")
 
@@ -71,6 +73,7 @@ class SqliteStore:
         group_limits: GroupLimits = GroupLimits(),  # noqa: B008 - immutable
         read_limits: ReadLimits = ReadLimits(),  # noqa: B008 - immutable
         sort_limit: int = 500,
+        trail_key: bytes = b"",
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="fhir-server-")) if path is None else None
         self.path = path or Path(self._folder or "", "fhir.db")
@@ -93,12 +96,16 @@ class SqliteStore:
         self.committer = Committer(
             partial(connect, is_reader=False),
             Shared(
-                self._definitions, partial(self._search_in_decision, read_limits.decision), names
+                self._definitions,
+                partial(self._search_in_decision, read_limits.decision),
+                names,
+                trail_key,
             ),
             now,
             group_limits,
             self._checkpointer.committed,
         )
+        self.trail: Trail = SqliteTrail(self.readers, self.committer, trail_key)
         self.outbox = SqliteOutbox(self.readers, self.committer, now, self._searcher.search)
 
     async def commit(self, decide: Decision[T]) -> T:

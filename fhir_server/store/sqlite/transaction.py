@@ -19,11 +19,12 @@ from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.errors import VersionConflict
 from fhir_server.store.protocol import Page
-from fhir_server.store.sqlite import versions
+from fhir_server.store.sqlite import trail_rows, versions
 from fhir_server.store.sqlite.definitions import Definitions
 from fhir_server.store.sqlite.flush import Put, write
 from fhir_server.store.sqlite.identifiers import find_current
 from fhir_server.store.sqlite.names import Cache, Interner, Names
+from fhir_server.store.trail import TrailEntry
 
 Identifier = tuple[str | None, str]
 Indexer = Callable[[Resource | Filled], IndexEntries]
@@ -39,6 +40,7 @@ class Shared(NamedTuple):
     definitions: Definitions
     search: Search
     names: Cache
+    trail_key: bytes = b""
 
 
 class GroupSpoiled(Exception):
@@ -103,6 +105,7 @@ class Group:
         self.now = versions.instant(max(versions.milliseconds(clock), newest))
         self.overlay = Overlay()
         self._changed: dict[tuple[str, ...], tuple[int, tuple[Version, ...]]] = {}
+        self.records: list[TrailEntry] = []
         self.has_writes = False
         self.spoiled_by: Exception | None = None
 
@@ -118,6 +121,11 @@ class Group:
             VersionConflict: a put does not follow the version that is stored.
         """
         self.write(self.overlay.written())
+        if self.records:
+            self.has_writes = True
+            at = versions.milliseconds(self.now)
+            trail_rows.append(self.connection, self.records, at, self.shared.trail_key)
+            self.records = []
 
     def write(self, puts: Sequence[Put]) -> None:
         if puts:
@@ -151,6 +159,7 @@ class SqliteTransaction:
         self._connection = group.connection
         self._sequence = group.sequence
         self._overlay = Overlay()
+        self._records: list[TrailEntry] = []
         self._has_savepoint = False
 
     @property
@@ -218,6 +227,9 @@ class SqliteTransaction:
         self._sequence += 1
         self._overlay.add(Put(_new(Version, (*version[:-1], self._sequence)), entries))
 
+    def record(self, entries: Sequence[TrailEntry]) -> None:
+        self._records += entries
+
     def finish(self) -> None:
         """The decision has succeeded: hand its puts over.
 
@@ -228,6 +240,7 @@ class SqliteTransaction:
             self._group.write(self._overlay.written())
             self._connection.execute("RELEASE decision")
         self._group.overlay.take(self._overlay)
+        self._group.records += self._records
         self._group.sequence = self._sequence
 
     def abandon(self) -> None:

@@ -1,0 +1,246 @@
+"""Searching AuditEvents: the trail's and those that are stored as resources, newest first.
+
+What becomes of deliveries is stored as AuditEvents of their own, behind the receipts; a
+search finds both. The trail is walked by patient and time; what else is asked for is
+compared, event by event, as `core/search/match.py` says.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from fhir_server.core.resource_json import Resource
+from fhir_server.core.search.entry import IndexEntries
+from fhir_server.core.search.match import Indexed, matches
+from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.core.search.query import Cursor, Query, SortKey, Total
+from fhir_server.core.security import audit_event
+from fhir_server.core.security.audit_bounds import Bounds, bounds_of
+from fhir_server.core.security.audit_chain import ChainedText
+from fhir_server.core.version import Version
+from fhir_server.errors import InvalidSearch, TooCostly
+from fhir_server.store.protocol import Page, Store
+from fhir_server.store.trail import Trail, TrailQuery
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_AT_ONCE = 100
+_MOST_LOOKED_AT = 20_000
+_MARK = "trail"
+_BY_TIME = ("date", "_lastUpdated")
+
+
+Index = Callable[[Resource], IndexEntries]
+
+
+class _Place(NamedTuple):
+    """Where a page ends: an event of the trail, and a place among the stored ones."""
+
+    sequence: int = 0
+    number: int = 0
+    stored: Cursor | None = None
+
+
+class _Found(NamedTuple):
+    version: Version
+    place: _Place
+
+
+class AuditSearch:
+    """Answers queries of AuditEvents; `find_index` gives what they are indexed by just now."""
+
+    def __init__(
+        self, store: Store, parameters: SearchParameters, find_index: Callable[[], Index]
+    ) -> None:
+        self._store = store
+        self._find_index = find_index
+        updated = parameters.get("AuditEvent", "_lastUpdated")
+        if updated is None:
+            raise LookupError("R4's search parameters are not known")
+        self._updated = updated
+
+    async def search(self, query: Query) -> Page:
+        """One page. There is no way back but to ask anew.
+
+        Raises:
+            InvalidSearch: an order that is not of time, or criteria of other resources.
+            TooCostly: too much of the trail would have to be looked at.
+        """
+        if query.before is not None:
+            raise InvalidSearch("pages of AuditEvents are read forward")
+        is_descending = _is_descending(query)
+        after = _read_place(query.after)
+        count = max(query.count, 0)
+        stored = await self._store.search(
+            query._replace(sort=(SortKey(self._updated, is_descending),), after=after.stored)
+        )
+        walk = _Walk(
+            self._store.trail, query, self._find_index(), is_oldest_first=not is_descending
+        )
+        own = await walk.page(after, count + 1)
+        total = stored.total
+        if query.total is not Total.NONE and total is not None:
+            total += await walk.count()
+        places = (
+            _Found(version, _Place(stored=cursor))
+            for version, cursor in zip(stored.versions, stored.cursors, strict=True)
+        )
+        found = sorted(
+            [*own, *places], key=lambda each: each.version.last_updated, reverse=is_descending
+        )
+        shown = found[:count]
+        is_more = len(found) > count or stored.next is not None
+        following = _follow(after, shown) if is_more and shown else None
+        return Page(tuple(each.version for each in shown), stored.as_of, following, total, None, ())
+
+
+def is_asked_alone(query: Query) -> bool:
+    """Whether a search is of AuditEvents, and not of several types or of what belongs to some.
+
+    The trail has an order of its own, in which the places of other types mean nothing.
+    """
+    if query.after is not None:
+        return query.after.values[:1] == (_MARK,)
+    return query.as_of is None
+
+
+async def find_event(trail: Trail, sequence: int, number: int) -> Version | None:
+    """The AuditEvent at a place of the trail."""
+    record = await trail.find(sequence)
+    if record is None:
+        return None
+    return next((v for place, v in enumerate(events_of(record)) if place == number), None)
+
+
+class _Walk:
+    """The events of the trail that a query asks for, in order."""
+
+    def __init__(
+        self,
+        trail: Trail,
+        query: Query,
+        index: Index,
+        *,
+        is_oldest_first: bool,
+    ) -> None:
+        self._trail = trail
+        self._query = query
+        self._index = index
+        self._bounds: Bounds = bounds_of(query.criteria)
+        self._is_oldest_first = is_oldest_first
+
+    async def page(self, after: _Place, count: int) -> list[_Found]:
+        found: list[_Found] = []
+        async for each in self._events(after):
+            found.append(each)
+            if len(found) == count:
+                break
+        return found
+
+    async def count(self) -> int:
+        return len([None async for _ in self._events(_Place())])
+
+    async def _events(self, after: _Place) -> AsyncIterator[_Found]:
+        if self._bounds.ids is not None:
+            for each in self._matching(await self._named(self._bounds.ids)):
+                if _is_behind(each.place, after, is_ascending=self._is_oldest_first):
+                    yield each
+            return
+        looked_at, beyond = 0, after.sequence or None
+        if after.sequence and (record := await self._trail.find(after.sequence)):
+            for each in self._matching([record]):
+                if each.place.number > after.number:
+                    yield each
+        while True:
+            records = await self._trail.search(
+                TrailQuery(
+                    self._bounds.patient,
+                    self._bounds.start,
+                    self._bounds.end,
+                    beyond,
+                    self._is_oldest_first,
+                    _AT_ONCE,
+                )
+            )
+            for each in await asyncio.to_thread(self._matching, records):
+                yield each
+            if len(records) < _AT_ONCE:
+                return
+            beyond = records[-1].sequence
+            looked_at += len(records)
+            if looked_at >= _MOST_LOOKED_AT:
+                raise TooCostly("ask for a patient's AuditEvents, or for less time (date)")
+
+    async def _named(self, ids: Iterable[str]) -> list[ChainedText]:
+        places = {place[0] for each in ids if (place := audit_event.parse_id(each))}
+        ordered = sorted(places, reverse=not self._is_oldest_first)
+        found = [await self._trail.find(sequence) for sequence in ordered]
+        return [record for record in found if record is not None]
+
+    def _matching(self, records: Iterable[ChainedText]) -> list[_Found]:
+        query = self._query
+        return [
+            _Found(version, _Place(record.sequence, number))
+            for record in records
+            for number, version in enumerate(events_of(record))
+            if matches(
+                self._index(version.resource()),
+                version,
+                query.criteria,
+                _refuse,
+                query.restriction,
+            )
+        ]
+
+
+def events_of(record: ChainedText) -> Iterable[Version]:
+    """The AuditEvents that a record is shown as."""
+    at = _EPOCH + timedelta(milliseconds=record.at)
+    return audit_event.events(record.sequence, at, record.text)
+
+
+def _refuse(_resource_type: str) -> Iterable[Indexed]:
+    raise InvalidSearch("AuditEvents are not searched by what other resources say")
+
+
+def _is_behind(place: _Place, after: _Place, *, is_ascending: bool) -> bool:
+    if not after.sequence:
+        return True
+    if place.sequence == after.sequence:
+        return place.number > after.number
+    return (place.sequence > after.sequence) is is_ascending
+
+
+def _is_descending(query: Query) -> bool:
+    if not query.sort:
+        return True
+    if query.sort[0].parameter.code not in _BY_TIME:
+        raise InvalidSearch("AuditEvents are sorted by date")
+    return query.sort[0].descending
+
+
+def _follow(after: _Place, shown: list[_Found]) -> Cursor:
+    """Behind all that is shown, of either kind."""
+    place = after
+    for _, its in shown:
+        if its.stored is None:
+            place = place._replace(sequence=its.sequence, number=its.number)
+        else:
+            place = place._replace(stored=its.stored)
+    stored = place.stored
+    values = () if stored is None else (stored.sequence, *stored.values)
+    # The sequence of a cursor tells that there is one; the places are its values.
+    return Cursor((_MARK, place.sequence, place.number, *values), 1)
+
+
+def _read_place(cursor: Cursor | None) -> _Place:
+    if cursor is None:
+        return _Place()
+    _, sequence, number, *stored = cursor.values
+    if not isinstance(sequence, int) or not isinstance(number, int):
+        raise InvalidSearch("the page link is of another search")
+    if not stored:
+        return _Place(sequence, number)
+    if not isinstance(stored[0], int):
+        raise InvalidSearch("the page link is of another search")
+    return _Place(sequence, number, Cursor(tuple(stored[1:]), stored[0]))

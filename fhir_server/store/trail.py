@@ -1,0 +1,70 @@
+"""Trail: the audit records of a store, in a chain, beside the versions (ADR 0030)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from fhir_server.core.security.audit_chain import ChainedText, ChainLink
+
+
+class TrailEntry(NamedTuple):
+    """A record to be written: its text, and the patients ("Patient/42") it is found by."""
+
+    text: bytes
+    patients: tuple[str, ...] = ()
+
+
+class TrailQuery(NamedTuple):
+    """Which records: of one patient or of all, newest first unless `is_oldest_first`.
+
+    `start` and `end` bound the time, in milliseconds since 1970, both belonging to it.
+    `beyond` is the record that the page goes on behind, in its order.
+    """
+
+    patient: str | None = None
+    start: int | None = None
+    end: int | None = None
+    beyond: int | None = None
+    is_oldest_first: bool = False
+    limit: int = 100
+
+
+class TrailEnds(NamedTuple):
+    """What was pruned last, and the newest: the chain is what lies between."""
+
+    pruned: ChainLink
+    newest: ChainLink
+
+
+class Trail(Protocol):
+    """Reading the records, and letting go of old ones.
+
+    Raises:
+        StoreUnavailable: the store is away.
+    """
+
+    @property
+    def key(self) -> bytes:
+        """What the chain is made with."""
+        ...
+
+    async def find(self, sequence: int) -> ChainedText | None: ...
+
+    async def search(self, query: TrailQuery) -> tuple[ChainedText, ...]: ...
+
+    async def ends(self) -> TrailEnds: ...
+
+    async def newest_before(self, when: datetime) -> ChainLink | None:
+        """The newest record from before `when`; None: there is none left."""
+        ...
+
+    async def prune(self, up_to: ChainLink, entries: Sequence[TrailEntry]) -> None:
+        """Remove records up to `up_to`, and say so with `entries`, which come first.
+
+        Told and decided in one commit, removed after it: where it is cut off, records are
+        left over that the chain no longer counts, and the next call removes them.
+
+        Raises:
+            VersionConflict: there is no such record any more.
+        """
+        ...
