@@ -385,6 +385,7 @@ def create_app(settings: Settings | None = None, opened: Components | None = Non
     app = Application(
         draining,
         settings.cors_origins,
+        *settings.edge_limits(),
         title="FHIR server for personal medical assistants",
         version=__version__,
         lifespan=lifespan,

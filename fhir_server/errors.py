@@ -57,6 +57,16 @@ class TooLarge(InvalidRequest):
     code = "too-long"
 
 
+class HeadTooLarge(TooLarge):
+    """More URL or headers than a request has."""
+
+
+class TooSlow(InvalidRequest):
+    """The request was begun, and does not arrive."""
+
+    code = "timeout"
+
+
 class Unauthenticated(FhirError):
     """Nobody is known to be asking."""
 
@@ -127,6 +137,16 @@ class TooCostly(FhirError):
     """The answer would take more than one request may."""
 
     code = "too-costly"
+
+
+class Throttled(FhirError):
+    """More than was agreed came from this client; after `retry_after` seconds it may go on."""
+
+    code = "throttled"
+
+    def __init__(self, diagnostics: str, retry_after: int = 60) -> None:
+        super().__init__(diagnostics)
+        self.retry_after = retry_after
 
 
 class StoreUnavailable(FhirError):

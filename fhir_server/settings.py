@@ -19,6 +19,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from fhir_server.rest.connection import ConnectionLimits
+from fhir_server.rest.fair_share import ClientLimits
+
 CONFIG_VARIABLE = "FHIR_SERVER_CONFIG"
 
 FolderList = Annotated[tuple[Path, ...], NoDecode]
@@ -77,6 +80,11 @@ class Settings(BaseSettings):
     adapters: dict[str, dict[str, Any]] = Field(default_factory=dict)
     allow_private_endpoints: bool = False
     page_key: str = Field(default="", repr=False)
+    concurrent_requests: int = Field(default=64, ge=1)
+    client_requests_per_minute: int = Field(default=0, ge=0)
+    max_connections: int = Field(default=2_000, ge=1)
+    max_connections_per_address: int = Field(default=500, ge=1)
+    slow_seconds: float = Field(default=20.0, gt=0, le=600)
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     deliver: bool = True
@@ -145,6 +153,22 @@ class Settings(BaseSettings):
         if value and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("the base URL of a FHIR server is needed: https://host/fhir")
         return value.rstrip("/")
+
+    def edge_limits(self) -> tuple[ClientLimits, ConnectionLimits]:
+        """What one client may do, and what connections may."""
+        return (
+            ClientLimits(
+                at_once=self.concurrent_requests,
+                per_minute=self.client_requests_per_minute,
+                trusted_proxies=self.trusted_proxies,
+            ),
+            ConnectionLimits(
+                self.max_connections,
+                self.max_connections_per_address,
+                self.slow_seconds,
+                self.trusted_proxies,
+            ),
+        )
 
     @classmethod
     def settings_customise_sources(

@@ -17,6 +17,7 @@ from uvicorn.supervisors import Multiprocess
 from fhir_server.app import Components, create_app, open_components
 from fhir_server.cli import logs, start_up
 from fhir_server.errors import StoreUnavailable
+from fhir_server.rest.connection import Connection
 from fhir_server.rest.metrics import SHARED_FOLDER
 from fhir_server.settings import Settings, check_exposure
 from fhir_server.store.open import sqlite_path
@@ -122,6 +123,7 @@ def _configuration(app: Any, settings: Settings, workers: int = 1) -> uvicorn.Co
         access_log=False,
         log_config=logs.configuration(settings),
         server_header=False,
+        http=Connection,
         proxy_headers=False,
         # What a websocket's client has to say fits into a line.
         ws_max_size=64 * 1024,

@@ -25,6 +25,8 @@ RETRY_AFTER_SECONDS = 5
 STATUS: Mapping[type[FhirError], int] = {
     errors.InvalidRequest: 400,
     errors.TooLarge: 413,
+    errors.HeadTooLarge: 431,
+    errors.TooSlow: 408,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
@@ -36,6 +38,7 @@ STATUS: Mapping[type[FhirError], int] = {
     errors.PreconditionFailed: 412,
     errors.InvalidResource: 422,
     errors.TooCostly: 422,
+    errors.Throttled: 429,
     errors.StoreUnavailable: 503,
     errors.TerminologyUnavailable: 503,
 }
@@ -76,6 +79,8 @@ def respond(
     extra = dict(headers or {})
     if isinstance(error, errors.Gone) and error.version_id is not None:
         extra["ETag"] = etag.format(error.version_id)
+    if isinstance(error, errors.Throttled):
+        extra["Retry-After"] = str(error.retry_after)
     if status == 503:
         extra["Retry-After"] = str(RETRY_AFTER_SECONDS)
     extra["Content-Type"] = f"{media_type}; charset=utf-8"

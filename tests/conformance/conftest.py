@@ -18,7 +18,7 @@ from fhir_server.settings import Settings
 class Server:
     """A running server: `url` is its root, `fhir` its FHIR base."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, http: Any = "auto", **settings: Any) -> None:
         settings = {
             "store": "sqlite:///:memory:",
             "deliver": False,
@@ -31,6 +31,7 @@ class Server:
         self.fhir = f"{self.url}/fhir"
         config = uvicorn.Config(
             create_app(Settings(**settings)),
+            http=http,
             log_config=None,
             access_log=False,
             proxy_headers=False,

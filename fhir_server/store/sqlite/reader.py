@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from fhir_server.errors import StoreUnavailable, TooCostly
 from fhir_server.store.sqlite.connection import is_interrupted, translated
+from fhir_server.store.turns import TurnLimits, Turns, client
 
 T = TypeVar("T")
 
@@ -33,14 +34,18 @@ class ReadLimits(NamedTuple):
     """Seconds: what may be done on the event loop, in a decision, and by one request at all.
 
     `inline` is of work, the others are of waiting. All writers wait for a decision. `waiting`
-    bounds the requests that wait for a thread.
+    bounds the requests that wait for a thread, of which one client never has all.
     """
 
     inline: float = 0.002
     decision: float = 3.0
     total: float = 15.0
-    threads: int = 2
+    threads: int = 3
     waiting: int = 100
+
+    def turns(self) -> TurnLimits:
+        mine = max(1, self.threads - 1)
+        return TurnLimits(self.threads, mine, self.waiting, self.waiting, self.total)
 
 
 class Clocked:
@@ -48,6 +53,7 @@ class Clocked:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        self.unwanted: threading.Event | None = None
         self._deadline = math.inf
         self._last = math.inf
         self._worked_up_to = math.inf
@@ -85,6 +91,8 @@ class Clocked:
                 connection.execute("ROLLBACK")
 
     def _is_late(self) -> bool:
+        if self.unwanted is not None and self.unwanted.is_set():
+            return True
         now = time.monotonic()
         return now > self._deadline and (
             now > self._last or time.thread_time() > self._worked_up_to
@@ -129,7 +137,7 @@ class Readers:
         self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="sqlite-reader")
         self._lock = threading.Lock()
         self._is_closed = False
-        self._long = 0
+        self._turns = Turns(limits.turns())
 
     def point(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """A read of a few rows: inline, in whichever thread asks."""
@@ -156,14 +164,19 @@ class Readers:
         try:
             return self._inline(work, at_once)
         except TooCostly:
-            if self._long >= self._limits.waiting:
-                raise StoreUnavailable("too many long searches are waiting") from None
-            self._long += 1
-            try:
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._pool, self.bounded, work)
-            finally:
-                self._long -= 1
+            return await self._apart(work)
+
+    async def _apart(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """On a thread, in the client's turn; interrupted when nobody waits for it any more."""
+        name = client.get()
+        await self._turns.take(name)
+        unwanted = threading.Event()
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, self.bounded, work, None, unwanted)
+        finally:
+            unwanted.set()
+            self._turns.give_back(name)
 
     def _inline(
         self,
@@ -177,9 +190,18 @@ class Readers:
         finally:
             self._give_back(clocked)
 
-    def bounded(self, work: Callable[[sqlite3.Connection], T], seconds: float | None = None) -> T:
-        """`work` on a snapshot, in the calling thread, within `seconds` (or a request's limit)."""
+    def bounded(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        seconds: float | None = None,
+        unwanted: threading.Event | None = None,
+    ) -> T:
+        """`work` on a snapshot, in the calling thread, within `seconds` (or a request's limit).
+
+        It is interrupted when it becomes `unwanted`, as if it had taken too long.
+        """
         clocked = self._take()
+        clocked.unwanted = unwanted
         try:
             with translated():
                 return clocked.run(work, self._limits.total if seconds is None else seconds)
@@ -203,6 +225,7 @@ class Readers:
             return Clocked(self._connect())
 
     def _give_back(self, clocked: Clocked) -> None:
+        clocked.unwanted = None
         with self._lock:
             if not self._is_closed:
                 self._idle.append(clocked)
