@@ -272,6 +272,7 @@ def open_components(settings: Settings) -> Components:
             body_bytes=settings.max_body_bytes,
             bundle_entries=settings.max_bundle_entries,
             page_size=settings.max_page_size,
+            answer_bytes=settings.max_answer_bytes,
             deletions=MOST_DELETIONS if settings.conditional_delete == "multiple" else 1,
         ),
         is_validation_strict=settings.validation == "strict",

@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     max_bundle_entries: int = Field(default=5_000, gt=0)
     max_page_size: int = Field(default=1_000, gt=0)
+    max_answer_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
     conditional_delete: Literal["single", "multiple"] = "single"
     mappings: FolderList = ()
     profiles: FolderList = ()
