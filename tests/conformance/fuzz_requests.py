@@ -75,7 +75,58 @@ class Wish(NamedTuple):
 
 
 def make(chance: random.Random) -> Wish:
-    """One request."""
+    """One request: half of them mean what they ask, so that they get further in."""
+    return _likely(chance) if chance.random() < 0.5 else _wild(chance)
+
+
+def _likely(chance: random.Random) -> Wish:
+    example = copy.deepcopy(chance.choice(EXAMPLES))
+    resource_type, resource_id = example["resourceType"], chance.choice(["1", "2", "3"])
+    headers = {}
+    if chance.random() < 0.1:
+        name = chance.choice(list(HEADERS))
+        headers[name] = chance.choice(HEADERS[name]).encode().decode("latin-1")
+    kind = chance.random()
+    if kind < 0.4:
+        names = chance.choices(PARAMETERS, k=chance.choice([1, 1, 2]))
+        values = chance.choices(VALUES, k=len(names))
+        query = "&".join(f"{quote(n, safe=':[].')}={quote(v)}" for n, v in zip(names, values))  # noqa: B905
+        path = chance.choice([f"{resource_type}?", f"{resource_type}/_history?", "Observation?",
+                              "Patient?", f"Patient/{resource_id}/$everything?",
+                              "Observation/$lastn?", "Observation/$stats?"])  # fmt: skip
+        return Wish("GET", f"/fhir/{path}{query}", headers, b"")
+    if kind < 0.5:
+        ending = chance.choice(["", "/_history", "/_history/1", "/$meta"])
+        return Wish("GET", f"/fhir/{resource_type}/{resource_id}{ending}", headers, b"")
+    headers["Content-Type"] = "application/fhir+json"
+    for _ in range(chance.choice([0, 0, 0, 1, 1, 2])):
+        _bend(chance, example)
+    if kind < 0.6:
+        value = _bundle(chance)
+        return Wish("POST", "/fhir", headers, json.dumps(value).encode())
+    if kind < 0.65:
+        headers["Content-Type"] = chance.choice(
+            ["application/json-patch+json", "application/fhir+json"]
+        )
+        patch = json.dumps(chance.choice(PATCHES)).encode()
+        return Wish("PATCH", f"/fhir/{resource_type}/{resource_id}", headers, patch)
+    if kind < 0.8:
+        example.pop("id", None)
+        return Wish("POST", f"/fhir/{resource_type}", headers, json.dumps(example).encode())
+    if kind < 0.85:
+        operation = chance.choice(
+            ["$validate", "$expand", "$validate-code", "$translate", "$lookup"]
+        )
+        return Wish(
+            "POST", f"/fhir/{resource_type}/{operation}", headers, json.dumps(example).encode()
+        )
+    example["id"] = resource_id
+    return Wish(
+        "PUT", f"/fhir/{resource_type}/{resource_id}", headers, json.dumps(example).encode()
+    )
+
+
+def _wild(chance: random.Random) -> Wish:
     method = chance.choice(["GET", "GET", "GET", "POST", "POST", "PUT", "PATCH", "DELETE", "HEAD"])
     headers = {
         name: chance.choice(values).encode().decode("latin-1")
