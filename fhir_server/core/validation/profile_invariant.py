@@ -31,7 +31,11 @@ def _has_value(items: list[Any]) -> list[bool]:
 
 
 # What FHIR adds to FHIRPath and the library does not have.
-_OPTIONS = {"userInvocationTable": {"hasValue": {"fn": _has_value, "arity": {0: []}}}}
+# `trace()` would print what it is given, a patient's data, where the log goes.
+_OPTIONS = {
+    "userInvocationTable": {"hasValue": {"fn": _has_value, "arity": {0: []}}},
+    "traceFn": lambda _label, _value: None,
+}
 
 Check = Callable[[Any, Any, Where, Run], None]
 """A value, what stands beside it as ``_name``, its place, and the run."""

@@ -95,7 +95,8 @@ def _inside(
             if isinstance(item, dict):
                 yield item, ((where, ".contained"), n), resource
     name = resource.get("resourceType")
-    if name not in _HOLDERS:
+    # Whatever was sent: a list has no hash that could be looked for.
+    if not isinstance(name, str) or name not in _HOLDERS:
         return
     part = "entry" if name == "Bundle" else "parameter"
     listed = resource.get(part)
