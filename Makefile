@@ -31,12 +31,13 @@ run: $(READY) ## the server alone, on ./data/fhir.db
 test: $(READY) ## every test, a process a core
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
-check: $(READY) ## format, lint, types, architecture contracts, mapping files
+check: $(READY) ## format, lint, types, architecture contracts, mapping files, known holes in dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/fhir-server mappings check
+	$(BIN)/python tools/audit_dependencies.py
 
 format: $(READY) ## put the code in its form
 	$(BIN)/ruff format .
