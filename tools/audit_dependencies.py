@@ -36,6 +36,8 @@ def main() -> int:
         for hole in package.get("vulns", ())
     ]
     skipped = [package["name"] for package in packages if "skip_reason" in package]
+    if len(skipped) == len(packages):
+        return not_asked("nothing of what we depend on is known there")
     print("\n".join(holes) or f"no hole is known in {len(packages) - len(skipped)} dependencies")
     if skipped:
         print(f"not known there: {', '.join(skipped)}")

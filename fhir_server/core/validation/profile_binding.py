@@ -69,6 +69,6 @@ def _is_of(value: Any, type_name: str, codes: Codes, *, is_text_enough: bool) ->
 
 def _is_coding(coding: dict[str, Any], codes: Codes) -> bool:
     system, code = coding.get("system"), coding.get("code")
-    if not isinstance(code, str):
+    if not isinstance(code, str) or not isinstance(system, str | None):
         return False
     return (system or "", code) in codes.single or system in codes.systems

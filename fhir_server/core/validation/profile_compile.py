@@ -96,7 +96,8 @@ class _Compiler:
 
         def check(value: Any, sibling: Any, where: Where, run: Run) -> None:
             resource_type = value.get("resourceType") if isinstance(value, dict) else None
-            if resource_type not in self._around.rules.resource_types:
+            is_named = isinstance(resource_type, str)
+            if not is_named or resource_type not in self._around.rules.resource_types:
                 return
             if allowed and resource_type not in allowed:
                 text = f"must be {' or '.join(sorted(allowed))}"

@@ -10,6 +10,15 @@ def test_a_condition_prints_nothing(capfd):
     assert capfd.readouterr().out == ""
 
 
+def test_a_system_that_is_a_list_is_a_fault_and_no_crash():
+    from fhir_server.core.terminology.value_set import Codes
+    from fhir_server.core.validation.profile_binding import has_code
+
+    codes = Codes(frozenset({("urn:s", "c")}), frozenset({"urn:t"}))
+    assert not has_code({"coding": [{"system": ["urn:s"], "code": "c"}]}, codes)
+    assert has_code({"coding": [{"system": "urn:t", "code": "c"}]}, codes)
+
+
 def test_a_type_that_is_a_list_is_a_fault_and_no_crash():
     from fhir_server.core.validation.profiled import check_claims
 
