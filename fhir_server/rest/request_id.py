@@ -109,7 +109,7 @@ class RequestIds:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = added_to(message.get("headers", ()), scope["scheme"])
+                headers = added_to(message.get("headers", ()), scope.get("scheme", "http"))
                 headers += echoed
                 if self._draining.is_on:
                     headers.append(_CLOSE)
