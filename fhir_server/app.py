@@ -248,6 +248,7 @@ def open_components(settings: Settings) -> Components:
             body_bytes=settings.max_body_bytes,
             bundle_entries=settings.max_bundle_entries,
             page_size=settings.max_page_size,
+            answer_bytes=settings.max_answer_bytes,
             deletions=MOST_DELETIONS if settings.conditional_delete == "multiple" else 1,
         ),
         is_validation_strict=settings.validation == "strict",
@@ -384,6 +385,7 @@ def create_app(
     app = Application(
         draining,
         settings.cors_origins,
+        *settings.edge_limits(),
         title="FHIR server for personal medical assistants",
         version=__version__,
         lifespan=lifespan,

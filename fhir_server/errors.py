@@ -57,6 +57,16 @@ class TooLarge(InvalidRequest):
     code = "too-long"
 
 
+class HeadTooLarge(TooLarge):
+    """More URL or headers than a request has."""
+
+
+class TooSlow(InvalidRequest):
+    """The request was begun, and does not arrive."""
+
+    code = "timeout"
+
+
 class Unauthenticated(FhirError):
     """Nobody is known to be asking."""
 

@@ -19,6 +19,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from fhir_server.rest.connection import ConnectionLimits
+from fhir_server.rest.fair_share import ClientLimits
+
 CONFIG_VARIABLE = "FHIR_SERVER_CONFIG"
 
 FolderList = Annotated[tuple[Path, ...], NoDecode]
@@ -94,6 +97,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     max_bundle_entries: int = Field(default=5_000, gt=0)
     max_page_size: int = Field(default=1_000, gt=0)
+    max_answer_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
     conditional_delete: Literal["single", "multiple"] = "single"
     mappings: FolderList = ()
     profiles: FolderList = ()
@@ -103,6 +107,11 @@ class Settings(BaseSettings):
     adapters: dict[str, dict[str, Any]] = Field(default_factory=dict)
     allow_private_endpoints: bool = False
     page_key: str = Field(default="", repr=False)
+    concurrent_requests: int = Field(default=64, ge=1)
+    client_requests_per_minute: int = Field(default=0, ge=0)
+    max_connections: int = Field(default=2_000, ge=1)
+    max_connections_per_address: int = Field(default=500, ge=1)
+    slow_seconds: float = Field(default=20.0, gt=0, le=600)
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     consent_defaults: dict[str, Literal["permit", "deny"]] = Field(
         default={
@@ -182,6 +191,22 @@ class Settings(BaseSettings):
         if value and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("the base URL of a FHIR server is needed: https://host/fhir")
         return value.rstrip("/")
+
+    def edge_limits(self) -> tuple[ClientLimits, ConnectionLimits]:
+        """What one client may do, and what connections may."""
+        return (
+            ClientLimits(
+                at_once=self.concurrent_requests,
+                per_minute=self.client_requests_per_minute,
+                trusted_proxies=self.trusted_proxies,
+            ),
+            ConnectionLimits(
+                self.max_connections,
+                self.max_connections_per_address,
+                self.slow_seconds,
+                self.trusted_proxies,
+            ),
+        )
 
     @classmethod
     def settings_customise_sources(

@@ -20,6 +20,7 @@ from fhir_server.cli import logs, start_up
 from fhir_server.core.security.registration import Client, Gateway
 from fhir_server.entrance import open_registrations
 from fhir_server.errors import StoreUnavailable
+from fhir_server.rest.connection import Connection
 from fhir_server.rest.metrics import SHARED_FOLDER
 from fhir_server.settings import Settings, check_exposure
 from fhir_server.store.open import sqlite_path
@@ -153,6 +154,7 @@ def _configuration(app: Any, settings: Settings, workers: int = 1) -> uvicorn.Co
         ssl_keyfile=settings.tls_key,
         ssl_ca_certs=None if settings.tls_client_ca is None else str(settings.tls_client_ca),
         ssl_cert_reqs=ssl.CERT_NONE if settings.tls_client_ca is None else ssl.CERT_REQUIRED,
+        http=Connection,
         proxy_headers=False,
         # What a websocket's client has to say fits into a line.
         ws_max_size=64 * 1024,

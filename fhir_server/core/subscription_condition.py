@@ -9,6 +9,9 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.subscription_topic import Condition
 from fhir_server.errors import InvalidSearch
 
+# `trace()` would print what it is given, a patient's data, where the log goes.
+_SILENT = {"traceFn": lambda _label, _value: None}
+
 
 def compile_condition(expression: str) -> Condition:
     """A function of the states that `expression` calls `%previous` and `%current`.
@@ -22,7 +25,7 @@ def compile_condition(expression: str) -> Condition:
     import fhirpathpy
 
     try:
-        evaluate = fhirpathpy.compile(expression)
+        evaluate = fhirpathpy.compile(expression, options=_SILENT)
         # It reads on over what it does not understand, and finds out when it is asked.
         evaluate({}, {"previous": [{}], "current": [{}]})
     except Exception:  # whatever the parser makes of it

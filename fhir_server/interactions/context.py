@@ -112,6 +112,7 @@ class Limits:
     bundle_entries: int = 5_000
     page_size: int = 1_000
     default_page_size: int = 50
+    answer_bytes: int = 64 * 1024 * 1024
     # By one condition; 1 is only what one resource alone matches.
     deletions: int = 1
 

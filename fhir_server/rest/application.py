@@ -14,8 +14,10 @@ from starlette.types import Receive, Scope, Send
 from fhir_server.rest import cors, routes
 from fhir_server.rest.audit_edge import AuditEdge
 from fhir_server.rest.authenticator import Nobody
+from fhir_server.rest.connection import ConnectionLimits
 from fhir_server.rest.dispatch import FhirDispatch
 from fhir_server.rest.draining import Draining
+from fhir_server.rest.fair_share import ClientLimits, FairShare
 from fhir_server.rest.gate import Gate
 from fhir_server.rest.request_id import RequestIds
 
@@ -23,16 +25,26 @@ from fhir_server.rest.request_id import RequestIds
 class Application(FastAPI):
     """Serves FHIR below `/fhir`; every request, FHIR's or not, goes through `RequestIds`.
 
-    Web pages of `origins` may call it.
+    Web pages of `origins` may call it. `limits` are those of each client, `connections` those
+    that `Connection` keeps.
     """
 
-    def __init__(self, draining: Draining, origins: Sequence[str] = (), **settings: Any) -> None:
+    def __init__(
+        self,
+        draining: Draining,
+        origins: Sequence[str] = (),
+        limits: ClientLimits = ClientLimits(),  # noqa: B008 - immutable
+        connections: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - immutable
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
         self.state.draining = draining
         self.state.authenticator = Nobody()
         self.state.own_doors = frozenset()
         self._fhir: FhirDispatch = routes.install(self)
-        self._edge = RequestIds(cors.allow(AuditEdge(Gate(self._lead)), origins), draining)
+        self.state.connection_limits = connections
+        shared = FairShare(self._lead, limits)
+        self._edge = RequestIds(cors.allow(AuditEdge(Gate(shared)), origins), draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

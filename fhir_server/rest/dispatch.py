@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
-from fhir_server.errors import NotAcceptable, NotFound, Unsupported
+from fhir_server.errors import NotAcceptable, NotFound, TooCostly, Unsupported
 from fhir_server.interactions.context import Context
 from fhir_server.rest import error_handler, responses
 from fhir_server.rest.authorizing import authorized
@@ -96,6 +96,11 @@ class FhirDispatch(BaseRoute):
             path = tuple([segment for segment in segments if segment[0] not in "_$"])
             request = FhirRequest(ctx, scope, receive, headers, path)
             response = await route.endpoint(request)
+            # What was written stays written, however much there is to be told of it.
+            if len(response.body) > ctx.limits.answer_bytes and (
+                method == "GET" or segments[-1:] == ("_search",)
+            ):
+                raise TooCostly("the answer is too large: ask with a smaller _count")
             if (
                 request.is_pretty
                 or len(response.body) >= responses.GZIP_FROM_BYTES

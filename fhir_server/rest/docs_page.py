@@ -2,7 +2,9 @@
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
 from html import escape
 from typing import Any
 
@@ -41,6 +43,14 @@ td:first-child { white-space: nowrap; width: 12rem }
 @media (max-width: 40rem) { summary { grid-template-columns: 4rem 1fr }
   summary .said { grid-column: 1 / -1 } .inside { padding-left: .25rem } }
 """
+
+
+_STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
+POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""What the page may load: its own style, and nothing else."""
 
 
 def render(document: Document) -> str:

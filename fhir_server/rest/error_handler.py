@@ -25,6 +25,8 @@ RETRY_AFTER_SECONDS = 5
 STATUS: Mapping[type[FhirError], int] = {
     errors.InvalidRequest: 400,
     errors.TooLarge: 413,
+    errors.HeadTooLarge: 431,
+    errors.TooSlow: 408,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,

@@ -177,8 +177,7 @@ class _Description:
 
     async def send_page(self, _request: Request) -> Response:
         headers = {
-            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": docs_page.POLICY,
         }
         return Response((await self._made()).page, media_type="text/html", headers=headers)
 

@@ -18,6 +18,7 @@ from structlog.contextvars import bind_contextvars
 
 from fhir_server.rest import error_handler, metrics
 from fhir_server.rest.draining import Draining
+from fhir_server.rest.security_headers import added_to
 
 LOGGER = "fhir_server.request"
 
@@ -108,7 +109,8 @@ class RequestIds:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message.get("headers", ()), *echoed]
+                headers = added_to(message.get("headers", ()), scope.get("scheme", "http"))
+                headers += echoed
                 if self._draining.is_on:
                     headers.append(_CLOSE)
                 message["headers"] = headers

@@ -21,7 +21,9 @@ from tests.conformance.ward import Ward
 class Server:
     """A running server: `url` is its root, `fhir` its FHIR base."""
 
-    def __init__(self, authenticator: Authenticator | None = None, **settings: Any) -> None:
+    def __init__(
+        self, authenticator: Authenticator | None = None, http: Any = "auto", **settings: Any
+    ) -> None:
         settings = {
             "store": "sqlite:///:memory:",
             "deliver": False,
@@ -36,6 +38,7 @@ class Server:
         self._app = create_app(Settings(**settings), authenticator=authenticator)
         config = uvicorn.Config(
             self._app,
+            http=http,
             log_config=None,
             access_log=False,
             proxy_headers=False,

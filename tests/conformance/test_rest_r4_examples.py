@@ -17,6 +17,8 @@ XML = {"Content-Type": "application/fhir+xml"}
 BROKEN = {
     "DeviceMetric-example.json": "DeviceMetric.parent.reference",
     "DeviceUseStatement-example.json": "DeviceUseStatement.reasonReference[0].reference",
+    # An image from outside tells another server who is looked at.
+    "Media-1.2.840.11361907579238403408700.3.1.04.19970327150033.json": "Media.text.div",
     "MedicationRequest-medrx0301.json": "MedicationRequest.dispenseRequest.performer.reference",
     "Observation-clinical-gender.json": "Observation.performer[0].reference",
     "Questionnaire-qs1.json": "Questionnaire.item[0].item[0].linkId",

@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from fhir_server.errors import StoreUnavailable, TooCostly
 from fhir_server.store.sqlite.connection import is_interrupted, translated, unavailable
+from fhir_server.store.turns import TurnLimits, Turns, client
 
 T = TypeVar("T")
 
@@ -42,15 +43,20 @@ class ReadLimits(NamedTuple):
 
     `inline` and `medium` are of work, the others are of waiting. All writers wait for a
     decision. What takes longer than `medium` begins anew among the long ones. Each of the
-    two lanes has its `threads`, and as many as `waiting` requests wait for one.
+    two lanes has its `threads`, and as many as `waiting` requests wait for one; one client
+    never has all.
     """
 
     inline: float = 0.002
     medium: float = 0.2
     decision: float = 3.0
     total: float = 15.0
-    threads: int = 2
+    threads: int = 3
     waiting: int = 100
+
+    def turns(self) -> TurnLimits:
+        mine = max(1, self.threads - 1)
+        return TurnLimits(self.threads, mine, self.waiting, self.waiting, self.total)
 
 
 class Clocked:
@@ -58,6 +64,7 @@ class Clocked:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        self.unwanted: threading.Event | None = None
         self._deadline = math.inf
         self._last = math.inf
         self._worked_up_to: float | None = math.inf
@@ -121,6 +128,8 @@ class Clocked:
         if self._worked_up_to is None:
             # Asked for only here: most are done before they are asked for the time at all.
             self._worked_up_to = time.thread_time() + self._seconds
+        if self.unwanted is not None and self.unwanted.is_set():
+            return True
         now = time.monotonic()
         return now > self._deadline and (
             now > self._last or time.thread_time() > self._worked_up_to
@@ -156,24 +165,29 @@ def _too_costly(error: sqlite3.OperationalError) -> Exception:
 
 
 class _Lane:
-    """Threads for reads of about one length, and how many of those wait."""
+    """Threads for reads of about one length, taken in turns by client."""
 
     def __init__(self, name: str, limits: ReadLimits, niceness: int = 0) -> None:
         self._pool = ThreadPoolExecutor(
             limits.threads, name, initializer=_yield_to_others, initargs=(niceness,)
         )
-        self._most = limits.waiting
-        self._number = 0
+        self._turns = Turns(limits.turns())
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Raises `StoreUnavailable`: too many others wait; else what `work` raises."""
-        if self._number >= self._most:
-            raise StoreUnavailable("too many long searches are waiting")
-        self._number += 1
+    async def run(self, work: Callable[[threading.Event], T]) -> T:
+        """What `work` returns or raises; it is told when nobody waits for it any more.
+
+        Raises:
+            StoreUnavailable: too many others wait.
+            Throttled: too many of this client wait.
+        """
+        name = client.get()
+        await self._turns.take(name)
+        unwanted = threading.Event()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work, unwanted)
         finally:
-            self._number -= 1
+            unwanted.set()
+            self._turns.give_back(name)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -228,8 +242,10 @@ class Readers:
             medium = self._limits.medium
         if medium < self._limits.total:
             with suppress(TooCostly):
-                return await self._medium.run(lambda: self._patiently(work, medium))
-        return await self._long.run(lambda: self.bounded(work))
+                return await self._medium.run(
+                    lambda unwanted: self._patiently(work, medium, unwanted=unwanted)
+                )
+        return await self._long.run(lambda unwanted: self.bounded(work, unwanted=unwanted))
 
     def at_once(self, work: Callable[[sqlite3.Connection], T | None]) -> T | None:
         """What one short statement finds, inline; None: it finds nothing, or takes longer."""
@@ -248,17 +264,28 @@ class Readers:
         work: Callable[[sqlite3.Connection], T],
         seconds: float,
         at_once: Callable[[sqlite3.Connection], T | None] | None = None,
+        unwanted: threading.Event | None = None,
     ) -> T:
         clocked = self._take()
+        clocked.unwanted = unwanted
         try:
             with translated():
                 return clocked.run(work, seconds, at_once, is_patient=True)
         finally:
             self._give_back(clocked)
 
-    def bounded(self, work: Callable[[sqlite3.Connection], T], seconds: float | None = None) -> T:
-        """`work` on a snapshot, in the calling thread, within `seconds` (or a request's limit)."""
+    def bounded(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        seconds: float | None = None,
+        unwanted: threading.Event | None = None,
+    ) -> T:
+        """`work` on a snapshot, in the calling thread, within `seconds` (or a request's limit).
+
+        It is interrupted when it becomes `unwanted`, as if it had taken too long.
+        """
         clocked = self._take()
+        clocked.unwanted = unwanted
         try:
             with translated():
                 return clocked.run(work, self._limits.total if seconds is None else seconds)
@@ -283,6 +310,7 @@ class Readers:
             return Clocked(self._connect())
 
     def _give_back(self, clocked: Clocked) -> None:
+        clocked.unwanted = None
         with self._lock:
             if not self._is_closed:
                 self._idle.append(clocked)

@@ -26,7 +26,10 @@ def test_both_engines_agree_on_any_text(primitive, text):
 
 
 @pytest.mark.parametrize(
-    "primitive", [p for p in TEXTS if p.name != "base64Binary"], ids=lambda p: p.name
+    # Of base64 and XHTML the patterns are not all there is to it.
+    "primitive",
+    [p for p in TEXTS if p.name not in ("base64Binary", "xhtml")],
+    ids=lambda p: p.name,
 )
 @given(data=st.data())
 def test_both_engines_agree_on_what_the_pattern_makes(primitive, data):
