@@ -83,8 +83,10 @@ def test_more_than_may_wait_for_a_thread_are_refused(open_readers):
             *(readers.run(ENDLESS) for _ in range(6)), return_exceptions=True
         )
 
-    refused = [e for e in asyncio.run(ask()) if isinstance(e, StoreUnavailable)]
-    assert len(refused) == 4
+    ended = asyncio.run(ask())
+    assert all(isinstance(end, StoreUnavailable | TooCostly) for end in ended)
+    # One works and two wait; who of those comes to the long ones has a turn there, or none in time.
+    assert len([end for end in ended if "too many" in str(end)]) == 3
 
 
 def test_one_statement_is_given_up_rather_than_waited_for(open_readers):
