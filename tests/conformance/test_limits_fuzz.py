@@ -22,6 +22,7 @@ from tests.conformance.conftest import Server
 
 SCALE = float(os.environ.get("FHIR_SERVER_TEST_SCALE", "1"))
 SECONDS = 5.0
+pytestmark = pytest.mark.timeout(240 * max(1.0, SCALE / 10))
 REQUESTS = 20
 # What the process may grow by, once its caches are warm.
 MEGABYTES = 400
