@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     adapters: dict[str, dict[str, Any]] = Field(default_factory=dict)
     allow_private_endpoints: bool = False
     page_key: str = Field(default="", repr=False)
-    concurrent_requests: int = Field(default=64, ge=1)
+    concurrent_requests: int = Field(default=256, ge=1)
     client_requests_per_minute: int = Field(default=0, ge=0)
     max_connections: int = Field(default=2_000, ge=1)
     max_connections_per_address: int = Field(default=500, ge=1)

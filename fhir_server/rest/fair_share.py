@@ -30,7 +30,7 @@ _PATIENCE_SECONDS = 1.0
 class ClientLimits(NamedTuple):
     """What one process does at once, and for one client of it; 0 a minute is without a limit."""
 
-    at_once: int = 64
+    at_once: int = 256
     per_minute: int = 0
     waiting: int = 2_000
     waiting_per_client: int = 500
@@ -53,6 +53,7 @@ class FairShare:
         self._turns = Turns(limits.turns())
         self._rate = RequestRate(limits.per_minute)
         self._addresses = ClientAddresses(limits.trusted_proxies)
+        self._watches = _Watches()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in _ALWAYS:
@@ -108,17 +109,15 @@ class FairShare:
 
     async def _run_while_wanted(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A question whose client goes away is not answered to the end."""
-        task = asyncio.current_task()
-        watch = _Watch(task, receive)
-        timer = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, watch.begin)
+        watch = _Watch(asyncio.current_task(), receive)
+        self._watches.add(watch)
         try:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
             if not watch.is_gone:
                 raise
         finally:
-            timer.cancel()
-            watch.end()
+            self._watches.remove(watch)
 
 
 class _Watch:
@@ -126,12 +125,14 @@ class _Watch:
 
     def __init__(self, task: asyncio.Task[Any] | None, receive: Receive) -> None:
         self.is_gone = False
+        self.is_known = False
         self._task = task
         self._receive = receive
         self._listening: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        self._listening = asyncio.create_task(self._listen())
+        if self._listening is None:
+            self._listening = asyncio.create_task(self._listen())
 
     def end(self) -> None:
         if self._listening is not None:
@@ -143,6 +144,37 @@ class _Watch:
         if self._task is not None:
             self.is_gone = True
             self._task.cancel()
+
+
+class _Watches:
+    """Those of the questions at work. One timer looks at all of them: most are gone by then."""
+
+    def __init__(self) -> None:
+        self._at_work: set[_Watch] = set()
+        self._is_timed = False
+
+    def add(self, watch: _Watch) -> None:
+        self._at_work.add(watch)
+        if not self._is_timed:
+            self._look_later()
+
+    def remove(self, watch: _Watch) -> None:
+        self._at_work.discard(watch)
+        watch.end()
+
+    def _look_later(self) -> None:
+        self._is_timed = True
+        asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._is_timed = False
+        for watch in self._at_work:
+            if watch.is_known:
+                watch.begin()
+            # From one look to the next is the patience that each is given at least.
+            watch.is_known = True
+        if self._at_work:
+            self._look_later()
 
 
 class _Gathered:
