@@ -1,5 +1,6 @@
 """The other doors of a secured server: its websocket, https, clients' certificates."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -61,6 +62,8 @@ def certificates(tmp_path_factory):
     """The files of an authority, of a server's and of a client's certificate, with their keys."""
     openssl = shutil.which("openssl")
     if openssl is None:
+        if os.environ.get("CI"):
+            pytest.fail("openssl is missing where it must be")
         pytest.skip("needs the openssl program")
     folder = tmp_path_factory.mktemp("tls")
 
