@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.routing import Match
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fhir_server.rest import cors, routes
 from fhir_server.rest.audit_edge import AuditEdge
@@ -40,15 +40,31 @@ class Application(FastAPI):
         super().__init__(**settings)
         self.state.draining = draining
         self.state.authenticator = Nobody()
+        self.state.audit_journal = None
         self.state.own_doors = frozenset()
         self._fhir: FhirDispatch = routes.install(self)
         self.state.connection_limits = connections
-        shared = FairShare(self._lead, limits)
-        self._edge = RequestIds(cors.allow(AuditEdge(Gate(shared)), origins), draining)
+        self._origins = origins
+        self._shared = FairShare(self._lead, limits)
+        self._edge: ASGIApp | None = None
+
+    def _compose(self) -> ASGIApp:
+        """What stands around the routes, once start-up has said what that has to do.
+
+        Where nobody is asked and nothing recorded, no doorkeeper is in the way of a request.
+        """
+        edge: ASGIApp = self._shared
+        if not isinstance(self.state.authenticator, Nobody):
+            edge = Gate(edge)
+        if self.state.audit_journal is not None or edge is not self._shared:
+            edge = AuditEdge(edge)
+        return RequestIds(cors.allow(edge, self._origins), self.state.draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope["app"] = self
+            if self._edge is None:
+                self._edge = self._compose()
             await self._edge(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from fhir_server.errors import FhirError, HeadTooLarge, StoreUnavailable, TooSlow
 from fhir_server.rest import error_handler
 from fhir_server.rest.client_address import UNKNOWN, ClientAddresses
+from fhir_server.rest.whole_answer import WholeAnswer
 
 # What has to come, or go, within one look to be no standstill.
 _LEAST_BYTES = 1_024
@@ -115,6 +116,12 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        async def answer(scope: Any, receive: Any, _send: Any) -> None:
+            await app(scope, receive, WholeAnswer(cycle))
+
+        super()._start_asgi_task(cycle, answer)
 
     def _look_again(self) -> None:
         came, self._received_before = self._received - self._received_before, self._received

@@ -63,20 +63,26 @@ class FairShare:
         turns.client.set(name)
         try:
             self._rate.count(name)
-            source = await self._gather(scope, name, receive)
+            source = receive
+            if scope["method"] not in _WITHOUT_BODY:
+                source = await self._gather(scope, name, receive)
             if not self._turns.take_at_once(name):
                 await self._turns.take(name)
         except FhirError as error:
             await error_handler.respond(error)(scope, receive, send)
             return
-        place = source if isinstance(source, _Stream) else None
+        task = asyncio.current_task() if scope["method"] in _SAFE else None
+        if task is not None:
+            self._watches.add(task, receive)
         try:
-            if scope["method"] in _SAFE:
-                await self._run_while_wanted(scope, receive, send)
-            else:
-                await self._app(scope, source, send)
+            await self._app(scope, source, send)
+        except asyncio.CancelledError:
+            if task is None or not self._watches.has_gone(task):
+                raise
         finally:
-            if place is None or place.is_held:
+            if task is not None:
+                self._watches.remove(task)
+            if not isinstance(source, _Stream) or source.is_held:
                 self._turns.give_back(name)
 
     def _name(self, scope: Scope) -> str:
@@ -87,8 +93,6 @@ class FairShare:
 
     async def _gather(self, scope: Scope, name: str, receive: Receive) -> Receive:
         """What the application reads the body from: it is here, or it streams."""
-        if scope["method"] in _WITHOUT_BODY:
-            return receive
         length = 0
         for header, value in scope["headers"]:
             if header == b"content-length" and value.isdigit() and len(value) < 20:
@@ -107,60 +111,33 @@ class FairShare:
             first["more_body"] = more.get("more_body", False)
         return _Gathered(first, receive)
 
-    async def _run_while_wanted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A question whose client goes away is not answered to the end."""
-        watch = _Watch(asyncio.current_task(), receive)
-        self._watches.add(watch)
-        try:
-            await self._app(scope, receive, send)
-        except asyncio.CancelledError:
-            if not watch.is_gone:
-                raise
-        finally:
-            self._watches.remove(watch)
-
-
-class _Watch:
-    """Cancels `task` when its client has gone."""
-
-    def __init__(self, task: asyncio.Task[Any] | None, receive: Receive) -> None:
-        self.is_gone = False
-        self.is_known = False
-        self._task = task
-        self._receive = receive
-        self._listening: asyncio.Task[None] | None = None
-
-    def begin(self) -> None:
-        if self._listening is None:
-            self._listening = asyncio.create_task(self._listen())
-
-    def end(self) -> None:
-        if self._listening is not None:
-            self._listening.cancel()
-
-    async def _listen(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if self._task is not None:
-            self.is_gone = True
-            self._task.cancel()
-
 
 class _Watches:
-    """Those of the questions at work. One timer looks at all of them: most are gone by then."""
+    """The questions at work: one whose client goes away is not answered to the end.
+
+    One timer looks at all of them, as most are done by then: from one look to the next is the
+    patience that each is given at least.
+    """
 
     def __init__(self) -> None:
-        self._at_work: set[_Watch] = set()
+        self._new: dict[asyncio.Task[Any], Receive] = {}
+        self._known: dict[asyncio.Task[Any], Receive] = {}
+        self._watched: dict[asyncio.Task[Any], _Watch] = {}
         self._is_timed = False
 
-    def add(self, watch: _Watch) -> None:
-        self._at_work.add(watch)
+    def add(self, task: asyncio.Task[Any], receive: Receive) -> None:
+        self._new[task] = receive
         if not self._is_timed:
             self._look_later()
 
-    def remove(self, watch: _Watch) -> None:
-        self._at_work.discard(watch)
-        watch.end()
+    def has_gone(self, task: asyncio.Task[Any]) -> bool:
+        """Whether `task` was cancelled for that."""
+        return task in self._watched and self._watched[task].is_gone
+
+    def remove(self, task: asyncio.Task[Any]) -> None:
+        if self._new.pop(task, None) is not None or self._known.pop(task, None) is not None:
+            return
+        self._watched.pop(task).end()
 
     def _look_later(self) -> None:
         self._is_timed = True
@@ -168,13 +145,29 @@ class _Watches:
 
     def _look(self) -> None:
         self._is_timed = False
-        for watch in self._at_work:
-            if watch.is_known:
-                watch.begin()
-            # From one look to the next is the patience that each is given at least.
-            watch.is_known = True
-        if self._at_work:
+        for task, receive in self._known.items():
+            self._watched[task] = _Watch(task, receive)
+        self._known, self._new = self._new, {}
+        if self._known:
             self._look_later()
+
+
+class _Watch:
+    """Cancels `task` when its client has gone."""
+
+    def __init__(self, task: asyncio.Task[Any], receive: Receive) -> None:
+        self.is_gone = False
+        self._task = task
+        self._listening = asyncio.create_task(self._listen(receive))
+
+    def end(self) -> None:
+        self._listening.cancel()
+
+    async def _listen(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.is_gone = True
+        self._task.cancel()
 
 
 class _Gathered:
