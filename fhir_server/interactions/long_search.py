@@ -4,14 +4,13 @@ What is kept is sealed like a link: the store's file tells of no question more t
 resources, and who may not use a link cannot use what it names.
 """
 
-from secrets import token_bytes
-
 from fhir_server.core.query_string import Params
 from fhir_server.core.search import cursor
 from fhir_server.core.search.cursor import PageState
 from fhir_server.core.search.query import Cursor
 from fhir_server.errors import Gone
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.page_nonces import nonces
 
 # Stands in a link for the parameters; its value is where they are kept.
 _KEPT = "_kept"
@@ -35,7 +34,7 @@ async def shorten(ctx: Context, path: str, params: Params) -> Params:
     bound_to = _bound_to(ctx, path)
     name = cursor.name_of(params, ctx.page_key, bound_to)
     state = PageState(None, params, Cursor((), 0), 0, 0)
-    sealed = cursor.encode(state, ctx.page_key, token_bytes(cursor.NONCE_BYTES), bound_to)
+    sealed = cursor.encode(state, ctx.page_key, nonces.next(), bound_to)
     await ctx.store.keep(name, sealed)
     return ((_KEPT, name),)
 

@@ -5,7 +5,6 @@ https://hl7.org/fhir/R4/http.html#paging
 
 import re
 from datetime import UTC, datetime
-from secrets import token_bytes
 
 from fhir_server.core import query_string
 from fhir_server.core.bundle import Link
@@ -15,6 +14,7 @@ from fhir_server.core.search.cursor import PageState
 from fhir_server.core.search.query import Cursor
 from fhir_server.errors import InvalidRequest, TooCostly
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.page_nonces import nonces
 from fhir_server.store.protocol import Page
 
 PARAMETER = "_page"
@@ -54,8 +54,7 @@ def links(
             page.total,
             is_backward,
         )
-        nonce = token_bytes(cursor.NONCE_BYTES)
-        sealed = cursor.encode(state, ctx.page_key, nonce, _bound_to(ctx, path))
+        sealed = cursor.encode(state, ctx.page_key, nonces.next(), _bound_to(ctx, path))
         # Of the characters that a token is made of, none is quoted.
         target = f"{url(ctx, path, ())}?{PARAMETER}={sealed}"
         if len(target) > MOST_LINK_CHARACTERS:

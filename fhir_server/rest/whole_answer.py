@@ -50,14 +50,13 @@ class WholeAnswer:
             or cycle.disconnected
             or not cycle.keep_alive
             or cycle.flow.write_paused
-            or cycle.default_headers
             or cycle.access_log
             or status not in STATUS_LINE
             or cycle.scope["method"] == "HEAD"
         ):
             return False
         body: bytes = message.get("body", b"")
-        headers: list[tuple[bytes, bytes]] = head["headers"]
+        headers: list[tuple[bytes, bytes]] = [*cycle.default_headers, *head["headers"]]
         parts = [STATUS_LINE[status]]
         length = None
         for name, value in headers:

@@ -54,7 +54,7 @@ async def _app(scope, receive, send):
 def _served(protocol):
     config = uvicorn.Config(
         _app, http=protocol, lifespan="off", log_level="critical", access_log=False,
-        server_header=False, date_header=False,
+        server_header=False, headers=[("x-of-the-server", "1")], date_header=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as bound:

@@ -3,8 +3,9 @@
 A token holds the whole search (its parameters may be a patient's identifier, its sort
 values a birth date), so that any process continues it, also after a restart and also by
 GET after a POST. A long one is compressed, all are encrypted with AES-256-GCM (`cryptography`):
-ciphers are not written by hand here. Each token has a key of its own, derived from the
-server's secret and 16 random bytes, so no number of pages wears a key out.
+ciphers are not written by hand here. Its key is derived from the server's secret and 16
+random bytes, which a process renews before that key is worn out; tokens of one key are
+numbered, so that no nonce comes twice.
 
 A search of very many values makes a long token, in proportion to what the client sent.
 """
@@ -13,6 +14,7 @@ import base64
 import binascii
 import hmac
 import zlib
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -22,17 +24,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fhir_server.core.search.query import Cursor
 from fhir_server.errors import InvalidSearch
 
-NONCE_BYTES = 16
+_KEY_BYTES, _NUMBER_BYTES = 16, 8
+NONCE_BYTES = _KEY_BYTES + _NUMBER_BYTES
 MAX_TOKEN_LENGTH = 100_000
 _MAX_STATE_BYTES = 2_000_000
 # Making less smaller costs more than the rest of the token.
 _SHORT_STATE = 400
 _JSON_ARRAY = b"["
 
-_FORMAT = b"\x01"
-_PURPOSE = b"fhir-server page token 1"
+_FORMAT = b"\x02"
+_PURPOSE = b"fhir-server page token 2"
 _NAMING = b"fhir-server kept search 1"
-_GCM_NONCE = bytes(12)
+_GCM_PADDING = bytes(12 - _NUMBER_BYTES)
 _TAG_BYTES = 16
 
 
@@ -60,16 +63,17 @@ _encode = msgspec.json.Encoder().encode
 def encode(state: PageState, secret: bytes, nonce: bytes, bound_to: str = "") -> str:
     """A token of URL-safe characters.
 
-    `secret` is at least 16 bytes that all processes share; `nonce` is `NONCE_BYTES`
-    random bytes, never used before. Only who gives the same `bound_to` (the
-    principal's name) can use the token.
+    `secret` is at least 16 bytes that all processes share; `nonce` is `NONCE_BYTES`, 16
+    random ones and a number of 8 that never came with those before. Only who gives the same
+    `bound_to` (the principal's name) can use the token.
     """
     if len(nonce) != NONCE_BYTES:
         raise ValueError(f"a nonce has {NONCE_BYTES} bytes")
     text = _encode(state)
     if len(text) > _SHORT_STATE:
         text = zlib.compress(text)
-    sealed = _cipher(secret, nonce).encrypt(_GCM_NONCE, text, _context(bound_to))
+    key, number = nonce[:_KEY_BYTES], nonce[_KEY_BYTES:]
+    sealed = _cipher(secret, key).encrypt(_GCM_PADDING + number, text, _context(bound_to))
     return base64.urlsafe_b64encode(_FORMAT + nonce + sealed).rstrip(b"=").decode()
 
 
@@ -98,7 +102,8 @@ def decode(
     if raw[:1] != _FORMAT or len(sealed) < _TAG_BYTES:
         raise refused
     try:
-        text = _cipher(secret, nonce).decrypt(_GCM_NONCE, sealed, _context(bound_to))
+        cipher = _cipher(secret, nonce[:_KEY_BYTES])
+        text = cipher.decrypt(_GCM_PADDING + nonce[_KEY_BYTES:], sealed, _context(bound_to))
     except InvalidTag:
         raise refused from None
     try:
@@ -110,10 +115,11 @@ def decode(
         raise refused from None
 
 
-def _cipher(secret: bytes, nonce: bytes) -> AESGCM:
-    if len(secret) < NONCE_BYTES:
-        raise ValueError(f"the secret of page links has at least {NONCE_BYTES} bytes")
-    return AESGCM(hmac.digest(secret, _PURPOSE + nonce, "sha256"))
+@lru_cache(maxsize=64)
+def _cipher(secret: bytes, key: bytes) -> AESGCM:
+    if len(secret) < _KEY_BYTES:
+        raise ValueError(f"the secret of page links has at least {_KEY_BYTES} bytes")
+    return AESGCM(hmac.digest(secret, _PURPOSE + key, "sha256"))
 
 
 def _context(bound_to: str) -> bytes:
