@@ -24,6 +24,7 @@ from fhir_server.core.mapping.key import IDENTIFIER_SYSTEM as READING_SYSTEM
 from fhir_server.core.version import deletion, next_version
 from fhir_server.settings import Settings
 from fhir_server.store.protocol import DeliveryState
+from tests import ended
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCALE = int(os.environ.get("FHIR_SERVER_TEST_SCALE", "1"))
@@ -351,17 +352,17 @@ def test_what_the_registry_refuses_is_rejected_without_its_words_and_can_be_retr
     expected = "the registry answered 422 (business-rule at Bundle.entry[0].resource)"
     assert {delivery.reason for delivery in found} == {expected}
     scene.set_fault(kind="none")
-    listed = cli(scene, "list", "--json")
-    assert [json.loads(line)["state"] for line in listed.stdout.splitlines()] == ["rejected"] * 6
+    _, listed = cli(scene, "list", "--json")
+    assert [json.loads(line)["state"] for line in listed.splitlines()] == ["rejected"] * 6
     number = str(found[0].delivery_id)
-    assert "rejected" in cli(scene, "show", number).stdout
-    assert cli(scene, "retry", number).returncode == 0
-    assert cli(scene, "retry", "--all").returncode == 0
+    assert "rejected" in cli(scene, "show", number)[1]
+    assert cli(scene, "retry", number)[0] == 0
+    assert cli(scene, "retry", "--all")[0] == 0
     wait_until(scene.is_delivered)
     scene.check_each_is_there_once()
-    assert cli(scene, "retry", number).returncode == 1
-    assert cli(scene, "show", "999999").returncode == 1
-    assert cli(scene, "retry").returncode == 2
+    assert cli(scene, "retry", number)[0] == 1
+    assert cli(scene, "show", "999999")[0] == 1
+    assert cli(scene, "retry")[0] == 2
 
 
 def test_the_deliver_command_delivers_and_stops_when_told(scene):
@@ -375,12 +376,4 @@ def test_the_deliver_command_delivers_and_stops_when_told(scene):
 
 
 def cli(scene, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "fhir_server", "deliveries", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "FHIR_SERVER_STORE": scene.store_url},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return ended.run("deliveries", *arguments, environment={"FHIR_SERVER_STORE": scene.store_url})
