@@ -28,8 +28,11 @@ demo: $(READY) ## the main job from end to end, on a fresh store (ONCE=1 stops a
 run: $(READY) ## the server alone, on ./data/fhir.db, for this machine without tokens
 	$(BIN)/fhir-server serve --port $(PORT) --auth none
 
+# Servers that tests start would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 test: $(READY) ## every test, a process a core
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## format, lint, types, architecture contracts, mapping files, known holes in dependencies
 	$(BIN)/ruff format --check .

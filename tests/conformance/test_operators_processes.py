@@ -21,6 +21,7 @@ from fhir_server.cli import start_up
 from fhir_server.cli.main import app
 from fhir_server.errors import StoreUnavailable
 from fhir_server.store.sqlite import schema
+from tests import ended
 from tests.conformance.server_process import ID, Load, Process, patient, run
 
 
@@ -164,24 +165,22 @@ def check_one_line(ended_with, stderr, code, said):
 
 
 def test_what_keeps_a_server_from_opening_is_named_in_one_line(tmp_path):
-    taken, port = taken_port()
-    (tmp_path / "plain").write_text("not a folder")
     cases = [
-        (["--port", port], {}, 1, f"port {port} of 127.0.0.1 is taken"),
-        (["--store", f"sqlite:///{tmp_path / 'plain' / 'x.db'}"], {}, 1, "cannot be written"),
         (["--store", newer_store(tmp_path)], {}, 1, "a newer release has used it"),
         ([], {"FHIR_SERVER_ADAPTERS": '{"no-one": {}}'}, 2, "no adapter is called no-one"),
     ]
-
-    def tried(case):
-        arguments, variables, _, _ = case
-        arguments = arguments if "--port" in arguments else ["--port", "0", *arguments]
-        return run("serve", *arguments, cwd=tmp_path, **variables)
-
-    with taken, ThreadPoolExecutor(2) as pool:
-        ended = list(pool.map(tried, cases))
-    for (_, _, code, said), (ended_with, stderr) in zip(cases, ended, strict=True):
+    for arguments, variables, code, said in cases:
+        ended_with, stderr = run("serve", "--port", "0", *arguments, cwd=tmp_path, **variables)
         check_one_line(ended_with, stderr, code, said)
+
+
+def test_a_taken_port_and_a_folder_that_is_none_are_named_in_one_line(tmp_path, invoke):
+    taken, port = taken_port()
+    with taken:
+        check_one_line(*invoke("serve", "--port", port), 1, f"port {port} of 127.0.0.1 is taken")
+    (tmp_path / "plain").write_text("not a folder")
+    store = f"sqlite:///{tmp_path / 'plain' / 'x.db'}"
+    check_one_line(*invoke("serve", "--port", 0, "--store", store), 1, "cannot be written")
 
 
 def test_a_store_that_cannot_be_opened_is_named_without_its_password():
@@ -271,7 +270,7 @@ def test_a_copy_made_under_load_is_restored_whole_with_what_was_acknowledged_bef
                 assert not load.broken
                 time.sleep(0.01)
             before = list(load.acknowledged)
-            code, said = run("backup", copy, "--store", store)
+            code, said = ended.run("backup", copy, "--store", store)
             assert code == 0, said
             after = len(load.acknowledged)
             load.is_over.set()
@@ -284,7 +283,7 @@ def test_a_copy_made_under_load_is_restored_whole_with_what_was_acknowledged_bef
     restored = tmp_path / "restored"
     restored.mkdir()
     copy.rename(restored / "fhir.db")
-    code, said = run("check-store", "--store", f"sqlite:///{restored / 'fhir.db'}")
+    code, said = ended.run("check-store", "--store", f"sqlite:///{restored / 'fhir.db'}")
     assert code == 0, said
     with Process(restored) as server, requests.Session() as session:
         for number in before:

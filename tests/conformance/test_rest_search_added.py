@@ -14,6 +14,7 @@ from fhir_server.app import open_components
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import next_version
 from fhir_server.settings import Settings
+from tests import ended
 from tests.conformance.conftest import Client, Server
 
 NICKNAME = {
@@ -64,9 +65,8 @@ def start(url):
     )
 
 
-def finish(process):
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+def reindex(url):
+    return ended.run("reindex", "--store", url)
 
 
 @pytest.fixture
@@ -99,9 +99,9 @@ def test_a_posted_parameter_is_live_after_a_reindex_that_was_killed_once(path):
         process.communicate()
         client.put("Patient/late", {**patient(3), "id": "late"})
         assert client.get("Patient?_summary=count").json()["total"] == 2_001
-        code, out, err = finish(start(url))
-        assert code == 0, err
-        assert "Patient?nickname" in out
+        code, said = reindex(url)
+        assert code == 0, said
+        assert "Patient?nickname" in said
         wait_until_known(client, "Patient?nickname=n3")
         total = len([n for n in range(2_000) if n % 7 == 3]) + 1
         assert client.get("Patient?nickname=n3&_summary=count").json()["total"] == total
@@ -110,13 +110,8 @@ def test_a_posted_parameter_is_live_after_a_reindex_that_was_killed_once(path):
         stated = client.get("metadata").json()["rest"][0]["resource"]
         (of_patient,) = (r for r in stated if r["type"] == "Patient")
         assert "nickname" in {p["name"] for p in of_patient["searchParam"]}
-    checked = subprocess.run(
-        [sys.executable, "-m", "fhir_server", "check-store", "--store", url],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert checked.returncode == 0, checked.stderr
+    code, said = ended.run("check-store", "--store", url)
+    assert code == 0, said
 
 
 def test_a_definition_that_cannot_be_used_is_named_and_stops_no_other(path):
@@ -127,15 +122,15 @@ def test_a_definition_that_cannot_be_used_is_named_and_stops_no_other(path):
         wrong = client.create({**NICKNAME, "code": "wrong", "expression": "Patient.nothing"})
         client.create({**NICKNAME, "code": "draft", "status": "draft"})
         client.create(NICKNAME)
-        code, out, err = finish(start(url))
+        code, said = reindex(url)
         assert code == 1
-        assert f"SearchParameter/{wrong['id']}: expression" in err
-        assert "added parameters: Patient?nickname" in out
+        assert f"SearchParameter/{wrong['id']}: expression" in said
+        assert "added parameters: Patient?nickname" in said
         wait_until_known(client, "Patient?nickname=n1")
         assert client.found("Patient?nickname=n1") == ["Patient/p1"]
 
 
 def test_a_store_that_is_not_there_is_said(tmp_path):
-    code, _, err = finish(start(f"sqlite:///{tmp_path}/none.db"))
+    code, said = reindex(f"sqlite:///{tmp_path}/none.db")
     assert code == 2
-    assert "there is no store" in err
+    assert "there is no store" in said

@@ -148,8 +148,8 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="session")
-def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """The URL of an empty MongoDB database; the server starts with the first."""
+def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mongod.Databases]:
+    """Gives the URL of an empty MongoDB database."""
     with mongod.databases(tmp_path_factory) as new_database:
         yield new_database
 
@@ -198,11 +198,19 @@ def make_driver(
 
 @pytest.fixture
 def driver(
-    store_kind: str, new_url: Callable[[str], str], make_driver: Callable[[str], Driver]
+    store_kind: str,
+    new_url: Callable[[str], str],
+    make_driver: Callable[[str], Driver],
+    mongodb: mongod.Databases,
 ) -> Iterator[Driver]:
-    driver = make_driver(new_url(store_kind))
+    url = new_url(store_kind)
+    driver = make_driver(url)
+    if store_kind == "mongo":
+        mongodb.opened(url)
     yield driver
     driver.close()
+    if store_kind == "mongo":
+        mongodb.give_back(url)
 
 
 @pytest.fixture

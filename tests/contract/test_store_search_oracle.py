@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fhir_server.core.search import match
 from fhir_server.core.search.query import Restriction, Total
 from tests.contract.scene import CRITERIA, RULES, Scene, pages, play, searches
+from tests.faults.kit import SCALE
 
 
 @pytest.fixture(scope="module", params=range(3), ids="world{}".format)
@@ -21,7 +22,7 @@ def scene(request, store_kind, new_url, make_driver, indexer) -> Iterator[Scene]
 
 
 @settings(
-    max_examples=250,
+    max_examples=int(120 * SCALE),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -53,7 +54,7 @@ def test_each_criterion_alone_is_what_the_oracle_finds(scene):
 
 
 @settings(
-    max_examples=80,
+    max_examples=int(40 * SCALE),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -31,17 +31,13 @@ class Server(KilledServer):
         settings = {"plan_templates": "0", **settings}
         self.settings = {f"FHIR_SERVER_{name.upper()}": value for name, value in settings.items()}
 
-    def run(self, *arguments, **more):
-        environment = {
-            **os.environ,
-            "FHIR_SERVER_STORE": self.store,
-            "FHIR_SERVER_AUTH": "none",
+    def environment(self):
+        return {
+            **super().environment(),
             "FHIR_SERVER_DRAIN_SECONDS": "0",
             "FHIR_SERVER_PAGE_KEY": PAGE_KEY,
             **self.settings,
         }
-        command = [sys.executable, "-m", "fhir_server", *map(str, arguments)]
-        return subprocess.Popen(command, env=environment, **more)
 
     def send(self, signal_number):
         self.process.send_signal(signal_number)

@@ -9,13 +9,12 @@ import time
 
 import pytest
 from pymongo import MongoClient
-from typer.testing import CliRunner
 
 from fhir_server.app import open_components
-from fhir_server.cli.main import app
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.version import deletion, next_version
 from fhir_server.settings import Settings
+from tests import ended
 from tests.faults.kit import SCALE
 from tests.provision import mongod as provision
 
@@ -54,9 +53,9 @@ def fill(url):
 
 
 def run(*arguments):
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert done.exit_code == 0, done.output
-    return done.output
+    code, said = ended.run(*arguments)
+    assert code == 0, said
+    return said
 
 
 def kill_when(holds, *arguments):

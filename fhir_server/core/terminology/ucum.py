@@ -4,12 +4,8 @@ https://ucum.org/ucum. Read by `ucumvert`, which knows every atom and prefix of 
 `core.quantity` knows fewer, but computes with them exactly.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-
-from lark import Lark
-from lark.exceptions import LarkError
-from ucumvert import get_ucum_parser
 
 from fhir_server.core.quantity import UCUM
 from fhir_server.core.terminology.code_system import Concept
@@ -46,14 +42,22 @@ def is_unit(code: str) -> bool:
     """Whether `code` is a unit in UCUM's case-sensitive form."""
     if not code or len(code) > _LONGEST or not code.isascii():
         return False
-    try:
-        _parser().parse(code)
-    except LarkError:
-        return False
-    return True
+    return _reader()(code)
 
 
 @lru_cache(maxsize=1)
-def _parser() -> Lark:
-    parser: Lark = get_ucum_parser()
-    return parser
+def _reader() -> Callable[[str], bool]:
+    # Imported when a unit is asked for: with a library of physics behind it, it takes a while.
+    from lark.exceptions import LarkError
+    from ucumvert import get_ucum_parser
+
+    parser = get_ucum_parser()
+
+    def is_read(code: str) -> bool:
+        try:
+            parser.parse(code)
+        except LarkError:
+            return False
+        return True
+
+    return is_read

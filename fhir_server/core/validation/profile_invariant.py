@@ -11,7 +11,6 @@ from typing import Any
 
 from fhir_server.core.element_types import ElementTypes
 from fhir_server.core.fhirpath.expression import FhirPathError
-from fhir_server.core.fhirpath.interpret import NotEvaluated, evaluate
 from fhir_server.core.fhirpath.parse import parse
 from fhir_server.core.fhirpath.source import NAMES, Writer
 from fhir_server.core.validation.profile import Rule
@@ -54,6 +53,9 @@ class Kept:
             except _FAULTS:
                 # A resource whose structure is broken as well; the library says what it can.
                 pass
+        # Imported when a rule needs it: the library's grammar takes a tenth of a second.
+        from fhir_server.core.fhirpath.interpret import NotEvaluated, evaluate
+
         variables = {"resource": run.root, "rootResource": run.container}
         try:
             found = evaluate(rule.expression, self.type_name, value, sibling, variables)

@@ -136,7 +136,7 @@ def compiled(rules):
 
 
 @settings(
-    max_examples=1500,
+    max_examples=800,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

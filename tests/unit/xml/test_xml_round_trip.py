@@ -100,7 +100,7 @@ def objects(draw, layout, depth):
     return value
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_generated_resource_comes_back_the_same(data):
     layout = LAYOUTS.of(data.draw(st.sampled_from(RESOURCE_TYPES)))
