@@ -13,6 +13,7 @@ from fhir_server.app import open_components
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.version import Version, next_version
+from fhir_server.garbage import tune_garbage_collection
 from fhir_server.settings import Settings
 
 _FILLED_AT = datetime(2024, 6, 1, tzinfo=UTC)
@@ -54,6 +55,7 @@ def fill(store: str, population: Population, report: Callable[[int], None]) -> N
 
     async def go() -> None:
         opened = open_components(Settings(store=store)).store
+        tune_garbage_collection()
         try:
             end = size(population)
             reached = (await opened.extent()).newest

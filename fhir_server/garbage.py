@@ -6,8 +6,8 @@ import gc
 def collect_rarely() -> None:
     """Let reference counts do the work: start-up and readings make few cycles.
 
-    With Python's defaults a fifth of start-up and a quarter of the ingest time goes into
-    looking for them.
+    With Python's defaults a fifth of start-up, a quarter of the ingest time and a third of a
+    restore's goes into looking for them.
     """
     gc.set_threshold(100_000, 50, 100)
 

@@ -16,6 +16,7 @@ from fhir_server.app import now
 from fhir_server.cli.start_up import read_settings, told_in_one_line
 from fhir_server.core.search.index import Indexer
 from fhir_server.definitions import load
+from fhir_server.garbage import tune_garbage_collection
 from fhir_server.settings import Settings
 from fhir_server.store.checking import Checked, Findings
 from fhir_server.store.open import OpenStore, open_store, sqlite_path
@@ -107,7 +108,9 @@ def _open(settings: Settings) -> OpenStore:
     definitions = load(settings.mappings, settings.profiles, settings.terminology)
     indexer = Indexer(definitions.parameters, definitions.element_types, settings.time_zone)
     extend = definitions.extension(settings.time_zone).extend
-    return open_store(settings.store, indexer, definitions.parameters, now, extend)
+    store = open_store(settings.store, indexer, definitions.parameters, now, extend)
+    tune_garbage_collection()
+    return store
 
 
 def _progress() -> Progress:

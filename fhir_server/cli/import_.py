@@ -27,6 +27,7 @@ from fhir_server.cli.server_access import (
 from fhir_server.cli.start_up import StartUpError
 from fhir_server.core import archive
 from fhir_server.errors import FhirError
+from fhir_server.garbage import tune_garbage_collection
 from fhir_server.store.open import OpenStore
 
 _SHOWN = 20
@@ -78,6 +79,7 @@ def import_(
                 else:
                     settings = start_up.read_settings(**({} if store is None else {"store": store}))
                     components = open_components(settings)
+                    tune_garbage_collection()
                     if exports:
                         asyncio.run(
                             _import_export(components.store, exports[0], progress, redeliver)

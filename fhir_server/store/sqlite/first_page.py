@@ -182,21 +182,29 @@ class FirstPages:
         return plan, values
 
 
-_SHOWN = ("d.start, d.seq, b.text", "CROSS JOIN body b ON b.seq = v.seq")
+# Bodies alone need nothing of their versions but whether they are current: a small index
+# knows which are not (ADR 0036). The condition is the index's own, word for word.
+_SHOWN = (
+    "d.start, d.seq, b.text",
+    "CROSS JOIN body b ON b.seq = d.seq",
+    "NOT EXISTS (SELECT 1 FROM version v INDEXED BY version_superseded "
+    f"WHERE v.seq = d.seq AND v.superseded < {CURRENT})",
+)
 _WHOLE = (
-    "d.start, d.seq, b.text, r.id, v.version_id, v.updated, v.interaction", versions.OWN_JOINS
-)  # fmt: skip
+    "d.start, d.seq, b.text, r.id, v.version_id, v.updated, v.interaction",
+    f"CROSS JOIN version v ON v.seq = d.seq {versions.OWN_JOINS}",
+    f"v.superseded = {CURRENT}",
+)
 
 
-def _statement(columns: tuple[str, str], match: TimelineMatch, query: Query) -> str:
-    selected, joined = columns
+def _statement(parts: tuple[str, str, str], match: TimelineMatch, query: Query) -> str:
+    selected, joined, is_current = parts
     direction = "DESC" if query.sort[0].descending else "ASC"
     return (
-        f"SELECT {selected}, (SELECT max(seq) FROM version) "
-        f"FROM timeline_entry d CROSS JOIN version v ON v.seq = d.seq {joined} "
+        f"SELECT {selected}, (SELECT max(seq) FROM version) FROM timeline_entry d {joined} "
         "WHERE d.parameter = ? AND d.subject = ? AND d.code = ? "
         f"AND d.wide = {NARROW} AND {timeline.narrow_dates(match.date_values).text} "
-        f"AND v.superseded = {CURRENT} "
+        f"AND {is_current} "
         # Where other kinds of rows have to be sorted in, or indexes were made anew, there are
         # none here: the search itself finds them.
         "AND (SELECT value FROM meta WHERE name = 'generation') = ? "

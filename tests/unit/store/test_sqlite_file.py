@@ -15,6 +15,7 @@ from fhir_server.store.sqlite.reader import ReadLimits
 
 PATIENT = {"resourceType": "Patient", "id": "p1"}
 KEY = ResourceKey("Patient", "p1")
+NEWEST = "Observation?patient=Patient/p1&code=urn:s|bp&_sort=-date"
 
 
 def test_a_file_of_a_newer_release_is_refused(path, driver, open_driver):
@@ -111,6 +112,50 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(path, open_driver, mon
     driver.run(driver.store.keep("name", "sealed"))
     assert driver.run(driver.store.kept("name")) == "sealed"
     assert driver.store.check().faults == ()
+
+
+def test_an_upgraded_file_knows_what_is_no_longer_current(path, open_driver, monkeypatch):
+    first, second, third = (
+        {
+            "resourceType": "Observation",
+            "id": f"o{number}",
+            "status": "final",
+            "code": {"coding": [{"system": "urn:s", "code": "bp"}]},
+            "subject": {"reference": "Patient/p1"},
+            "effectiveDateTime": f"2024-03-1{number}",
+        }
+        for number in range(3)
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "_STEPS", schema._STEPS[:5])
+        older = open_driver()
+        older.write(first, second, third)
+        older.write(second | {"status": "amended"})
+        older.delete(ResourceKey("Observation", "o2"))
+        older.run(older.store.close())
+    driver = open_driver()
+    found = driver.search(NEWEST).versions
+    shown = driver.run(driver.store.first_page(driver.query(NEWEST)))
+    assert [(v.key.resource_id, v.version_id) for v in found] == [("o1", 2), ("o0", 1)]
+    assert list(shown.bodies) == [v.body for v in found]
+
+
+def test_what_a_first_page_shows_is_found_without_its_versions(driver):
+    code = {"coding": [{"system": "urn:s", "code": "bp"}]}
+    of_patient = {"subject": {"reference": "Patient/p1"}, "effectiveDateTime": "2024-03-11"}
+    driver.write({"resourceType": "Observation", "id": "o1", "code": code, **of_patient})
+    assert driver.ids(NEWEST) == ["o1"]
+    pages = driver.store._searcher._first_pages
+
+    def steps(connection):
+        plan, values = pages._bind(connection, driver.query(NEWEST))
+        return connection.execute(f"EXPLAIN QUERY PLAN {plan.shown}", values).fetchall()
+
+    found = [step for *_, step in driver.store.readers.point(steps)]
+    # The newest of all is the moment of the page.
+    known, newest = sorted(step for step in found if step.split()[1] in ("v", "version"))
+    assert known.startswith("SEARCH v USING COVERING INDEX version_superseded")
+    assert newest == "SEARCH version"
 
 
 def test_a_failed_step_of_an_upgrade_leaves_nothing(path, monkeypatch):
