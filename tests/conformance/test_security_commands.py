@@ -137,7 +137,7 @@ def test_a_name_is_given_once(command):
     assert command(*arguments)[0] == 0
     code, said = command(*arguments)
     assert code == 2
-    assert "there is a client called twice" in said
+    assert "client twice is registered already" in said
 
 
 def test_a_key_file_is_never_overwritten(command, tmp_path):
