@@ -221,8 +221,8 @@ def main() -> int:
         grown = resident_megabytes(server.process.pid) - before
         report(soak)
         _say(f"grew by {grown:.0f} MB from {before:.0f}")
-        failures = [line for line in server.log.read_text().splitlines() if "Traceback" in line]
-        _say(f"{len(failures)} tracebacks in the server's log")
+        failures = [line for line in server.log.read_text().splitlines() if "[error " in line]
+        _say(f"{len(failures)} errors in the server's log")
     return int(bool(soak.findings or failures or grown > given.megabytes))
 
 
