@@ -8,7 +8,7 @@ ONCE ?=
 ARGS ?=
 JAR ?=
 
-.PHONY: help setup demo run test check check-r4 format bench validate-official soak lock clean
+.PHONY: help setup demo run test check check-r4 format bench validate-official soak fuzz lock clean
 
 help: ## what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -62,6 +62,13 @@ validate-official: $(READY) ## what this server makes, by HL7's own validator (J
 
 soak: $(READY) ## the fault tests at full length
 	FHIR_SERVER_TEST_SCALE=10 $(BIN)/pytest tests/faults
+
+fuzz: $(READY) ## a million hostile requests from fixed seeds, on both stores, with tokens and without
+	$(BIN)/python -m tests.conformance.fuzz_soak --requests 350000 --seed 8
+	$(BIN)/python -m tests.conformance.fuzz_soak --requests 350000 --seed 8 --mongo
+	$(BIN)/python -m tests.conformance.fuzz_soak --requests 150000 --seed 9 --auth
+	$(BIN)/python -m tests.conformance.fuzz_soak --requests 150000 --seed 9 --auth --mongo
+	FHIR_SERVER_TEST_SCALE=20 $(BIN)/pytest tests/conformance/test_limits_fuzz.py
 
 lock: $(READY) ## pin the dependencies again, with hashes and without any host
 	cd requirements && CUSTOM_COMPILE_COMMAND="make lock" ../$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o run.txt ../pyproject.toml

@@ -29,6 +29,9 @@ _log = logging.getLogger("fhir_server.serve")
 
 # Seconds that a request which was accepted may take to be finished on a stop.
 _GRACE = 20
+# Seconds in which a worker has to say that it lives. On a busy machine to start takes ten, and
+# those that are killed for it and begin anew make it busier still.
+_SILENCE = 60
 
 
 def serve(
@@ -162,4 +165,5 @@ def _configuration(app: Any, settings: Settings, workers: int = 1) -> uvicorn.Co
         # must not be the one that a request is on its way to.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=_GRACE,
+        timeout_worker_healthcheck=_SILENCE,
     )

@@ -68,13 +68,21 @@ def simulate(
     token: TokenOption = "",
     client_id: ClientIdOption = "",
     client_key: ClientKeyOption = None,
+    gateway_key: Annotated[
+        str,
+        typer.Option(
+            envvar="FHIR_SERVER_GATEWAY_KEY",
+            help="Send readings by this; enrolments and accounts still need a client.",
+        ),
+    ] = "",
 ) -> None:
     """Enrol patients of each kind, send their days, and account for every reading."""
     try:
         auth = access_to(server, token, client_id, client_key)
         if not verify_:
             ward = _ward(seed, patients_, days, start, kind or list(KINDS), faults)
-            door = _door(server, broker, topic, connections, auth)
+            sender = access_to(server, gateway_key, "", None) or auth
+            door = _door(server, broker, topic, connections, sender)
             _run(ward, server, door, ledger, speed, auth)
         if (check or verify_) and not verify(server, ledger, alerts=alerts, show=_out, auth=auth):
             raise typer.Exit(1)

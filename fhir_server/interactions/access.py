@@ -4,6 +4,7 @@ The edge opens one for each request; whoever knows more about the request says s
 travels with the task and not through every signature, so no path can forget to hand it on.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 
@@ -67,6 +68,16 @@ class Access:
     def read(self, version: Version) -> None:
         """A version that was asked for by its name."""
         self._read.append(version)
+
+    def hid(self, versions: Iterable[Version]) -> None:
+        """Of what came out of the store, what is kept from whoever asks: nobody looked at it."""
+        left = Counter((version.key, version.version_id) for version in versions)
+        for kept in (self._seen, self._read):
+            for place in range(len(kept) - 1, -1, -1):
+                name = (kept[place].key, kept[place].version_id)
+                if left[name]:
+                    left[name] -= 1
+                    del kept[place]
 
     def posted(self, params: Params) -> None:
         """The form of a search that was posted."""

@@ -14,6 +14,7 @@ from fhir_server.core.search.query import UNRESTRICTED, Cursor, Query
 from fhir_server.core.security.reach import Act, Reach
 from fhir_server.core.version import Version
 from fhir_server.errors import Forbidden
+from fhir_server.interactions import access
 from fhir_server.interactions.guarded_transaction import GuardedTransaction, WriteRules
 from fhir_server.interactions.visibility import Visibility, restricted
 from fhir_server.store.protocol import (
@@ -175,7 +176,12 @@ class GuardedStore:
     async def _visible(self, act: Act, versions: Sequence[Version]) -> tuple[Version, ...]:
         if all(self._reach.is_open(act, version.key.resource_type) for version in versions):
             return tuple(versions)
-        return await asyncio.to_thread(self._visibility.visible, self._reach, act, versions)
+        shown = await asyncio.to_thread(self._visibility.visible, self._reach, act, versions)
+        request = access.current()
+        if request is not None and len(shown) < len(versions):
+            names = {(version.key, version.version_id) for version in shown}
+            request.hid(v for v in versions if (v.key, v.version_id) not in names)
+        return shown
 
 
 def _page(

@@ -209,7 +209,7 @@ class GuardedTransaction:
                     wanted.setdefault(named.resource_type, set()).add(named.resource_id)
         for resource_type, ids in wanted.items():
             if len(self._visible(resource_type, sorted(ids), "near")) < len(ids):
-                raise Forbidden(f"a {resource_type} that is referred to is not known")
+                raise Forbidden(f"the {resource_type} that is referred to is not known")
 
     def _is_private(self, resource_type: str) -> bool:
         is_known = resource_type in self._rules.parameters.resource_types

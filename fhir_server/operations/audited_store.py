@@ -34,6 +34,7 @@ from fhir_server.store.trail import Trail, TrailEntry
 T = TypeVar("T")
 
 _AUDIT_EVENT = "AuditEvent"
+_READ_ONLY = "AuditEvents are the server's: they are read and searched"
 
 
 class AuditedStore:
@@ -155,6 +156,9 @@ class _Watched:
         return self._tx.now
 
     def read(self, key: ResourceKey) -> Version | None:
+        if key[0] == _AUDIT_EVENT and audit_event.parse_id(key[1]):
+            # They are no resources of the store: a deletion would find nothing, and be a success.
+            raise Unsupported(_READ_ONLY)
         return self._tx.read(key)
 
     def read_many(self, keys: Sequence[ResourceKey]) -> dict[ResourceKey, Version]:
@@ -174,7 +178,7 @@ class _Watched:
     def put(self, version: Version, resource: Resource | Filled | None) -> None:
         key, version_id = version[0], version[1]
         if key[0] == _AUDIT_EVENT:
-            raise Unsupported("AuditEvents are the server's: they are read and searched")
+            raise Unsupported(_READ_ONLY)
         what = f"{key[0]}/{key[1]}/_history/{version_id}"
         patient = "" if resource is None else patient_of_put(resource)
         if version_id > 1:

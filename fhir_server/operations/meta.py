@@ -5,6 +5,7 @@ registries learn of it. https://hl7.org/fhir/R4/resource-operations.html
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
 from typing import Any
 
 from fhir_server.core import resource_json
@@ -27,6 +28,7 @@ Change = Callable[[list[Any], list[Any]], list[Any]]
 _LISTS = ("profile", "security", "tag")
 _PAGE = 1_000
 _MOST = 20_000
+_SECONDS = 10.0
 
 
 async def meta(ctx: Context, call: Invocation) -> bytes:
@@ -41,21 +43,32 @@ async def meta(ctx: Context, call: Invocation) -> bytes:
         version = await read(ctx, _key(call))
         return _answer(version.resource().get("meta", {}))
     types = sorted(ctx.validator.resource_types)
-    together: dict[str, list[Any]] = {name: [] for name in _LISTS}
+    found = await _together(ctx, types if call.resource_type is None else (call.resource_type,))
+    return _answer({name: each for name, each in found.items() if each})
+
+
+async def _together(ctx: Context, types: Iterable[str]) -> dict[str, list[Any]]:
+    """What all resources of `types` have in their `meta`, once each."""
+    together: dict[str, dict[tuple[str, str], Any]] = {name: {} for name in _LISTS}
     looked_at = 0
-    for resource_type in types if call.resource_type is None else (call.resource_type,):
+    # Each search has an end of its own, but there is one for every type.
+    until = monotonic() + _SECONDS
+    for resource_type in types:
         query: Query | None = _having_meta(ctx, resource_type)
         while query is not None:
             page = await ctx.store.search(query)
             looked_at += len(page.versions)
+            if monotonic() > until:
+                raise TooCostly("it takes too long: ask for one type")
             if looked_at > _MOST:
                 raise TooCostly(f"more than {_MOST} resources have profiles, tags or labels")
             for version in page.versions:
                 own = version.resource().get("meta", {})
-                for name in _LISTS:
-                    together[name] = _add(together[name], own.get(name, []))
+                for name, known in together.items():
+                    for each in own.get(name, []):
+                        known.setdefault(_identity(each), each)
             query = page.next and query._replace(after=page.next, as_of=page.as_of)
-    return _answer({name: found for name, found in together.items() if found})
+    return {name: list(known.values()) for name, known in together.items()}
 
 
 async def meta_add(ctx: Context, call: Invocation) -> bytes:

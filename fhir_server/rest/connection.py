@@ -73,7 +73,7 @@ class Connection(HttpToolsProtocol):
         self._received = 0
         self._received_before = 0
         self._unsent_before = 0
-        self._head_from = 0
+        self._said_from = 0
         self._is_in_head = True
         self._awaited: object = None
 
@@ -105,15 +105,20 @@ class Connection(HttpToolsProtocol):
         if self._address is None:
             return
         super().data_received(data)
-        if self._is_in_head and self._received - self._head_from > _MOST_HEAD_BYTES:
+        if self._received - self._said_from > _MOST_HEAD_BYTES:
             self._end(HeadTooLarge("the head of the request is too large"))
 
     def on_message_begin(self) -> None:
         self._is_in_head = True
-        self._head_from = self._received
+        self._said_from = self._received
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        version = self.parser.get_http_version()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (version != "1.0" and (version != "1.1" or not hosts)):
+            # RFC 9112, 3.2: a proxy could have believed the other one. It is answered with 400.
+            raise ValueError("one Host is needed, and HTTP/1")
         self._is_in_head = False
         super().on_headers_complete()
 
@@ -122,6 +127,11 @@ class Connection(HttpToolsProtocol):
             await app(scope, receive, WholeAnswer(cycle))
 
         super()._start_asgi_task(cycle, answer)
+
+    def on_body(self, body: bytes) -> None:
+        # Else what is said around a body (a chunk's extensions, trailers) would count for nothing.
+        self._said_from = self._received
+        super().on_body(body)
 
     def _look_again(self) -> None:
         came, self._received_before = self._received - self._received_before, self._received

@@ -56,7 +56,7 @@ class Registrations:
 
         def decide(found: Document | None) -> Document:
             if found is not None:
-                raise ValueError(f"there is a {_KINDS[type(registration)]} called {name}")
+                raise ValueError(f"{_KINDS[type(registration)]} {name} is registered already")
             return to_document(registration)
 
         self._store.change(_KINDS[type(registration)], name, decide)

@@ -124,38 +124,51 @@ class TokenGrants:
 
     def _for_refresh_token(self, client: Client, form: Form) -> dict[str, Any]:
         family, _, shown = form.get("refresh_token", "").partition(".")
+        kept = self._store.look(_REFRESH, family)
+        scopes: tuple[str, ...] = ()
+        if kept is not None and self._is_theirs(kept, client, shown):
+            # Before it is spent: who asks for too much may ask again for less.
+            scopes = self._narrowed(kept, form.get("scope", ""))
         secret = secrets.token_urlsafe(32)
         found: list[Document | None] = []
 
         def turn(document: Document | None) -> Document | None:
             found[:] = [document]
-            if document is None or not is_theirs(document):
+            if document is None or not self._is_theirs(document, client, shown):
                 return document
             return {**document, "secret": hashed(secret)}
-
-        def is_theirs(document: Document) -> bool:
-            is_client = document["client"] == [client.client_id, client.generation]
-            return is_client and compare_digest(document["secret"], hashed(shown))
 
         self._store.amend(_REFRESH, family, turn)
         kept = found[0] if found else None
         if kept is None or kept["client"] != [client.client_id, client.generation]:
             raise OAuthError("invalid_grant", "the refresh token is not good")
-        if not compare_digest(kept["secret"], hashed(shown)):
+        if not self._is_theirs(kept, client, shown):
             # One that was used already: somebody has a copy.
             self._revoke_family(family)
             raise OAuthError("invalid_grant", "the refresh token was used before")
-        account = self._account(kept)
+        grant = Grant(client, scopes, self._account(kept), kept["patient"], family)
+        return {**self._response(grant, PERSON_LIFE), "refresh_token": f"{family}.{secret}"}
+
+    def _is_theirs(self, kept: Document, client: Client, shown: str) -> bool:
+        is_client = kept["client"] == [client.client_id, client.generation]
+        return is_client and compare_digest(kept["secret"], hashed(shown))
+
+    def _narrowed(self, kept: Document, asked: str) -> tuple[str, ...]:
+        """What a refresh token is good for, or the part of it that is asked for.
+
+        Raises:
+            OAuthError: there is nothing left of it.
+        """
         scopes = tuple(kept["scopes"])
-        if form.get("scope"):
-            scopes = smart.narrow(form["scope"], smart.parse_all(" ".join(scopes)), WORDS)
+        if asked:
+            scopes = smart.narrow(asked, smart.parse_all(" ".join(scopes)), WORDS)
             scopes = tuple(each for each in scopes if "/" in each or each in kept["scopes"])
         # What the account may do was perhaps made less since.
+        account = self._account(kept)
         scopes = smart.narrow(" ".join(scopes), smart.parse_all(account.scopes), WORDS)
         if not scopes:
             raise OAuthError("invalid_scope", "there is nothing left of what it may have")
-        grant = Grant(client, scopes, account, kept["patient"], family)
-        return {**self._response(grant, PERSON_LIFE), "refresh_token": f"{family}.{secret}"}
+        return scopes
 
     def _response(self, grant: Grant, life: timedelta) -> dict[str, Any]:
         response: dict[str, Any] = {

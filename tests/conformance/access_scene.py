@@ -65,6 +65,11 @@ CONTROLS = {
     "other": principal(
         "patient", "patient/*.cruds", client_id="app", subject="boris", patient="Patient/boris"
     ),
+    # Her own account: the audit trail knows her as the one who asked.
+    "herself": principal(
+        "patient", "patient/*.cruds", client_id="app", subject="anna", patient="Patient/anna",
+        fhir_user="Patient/anna",
+    ),
     "colleague": principal(
         "user", "user/*.cruds", client_id="emr", subject="dx", fhir_user="Practitioner/dx",
         purposes=("TREAT", "BTG"),

@@ -3,14 +3,11 @@
 import copy
 import json
 import random
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-EXAMPLES = [
-    json.loads(path.read_text("utf-8"))
-    for path in sorted((Path(__file__).parents[1] / "unit/validation/examples").glob("*.json"))
-]
+from tests.conformance import fuzz_examples
+
 TYPES = ["Patient", "Observation", "Device", "Task", "CarePlan", "Subscription", "Bundle", "Basic",
          "Binary", "SearchParameter", "StructureDefinition", "ValueSet", "Consent",
          "CodeSystem", "ConceptMap", "NoSuchType", "patient", ""]  # fmt: skip
@@ -80,7 +77,7 @@ def make(chance: random.Random) -> Wish:
 
 
 def _likely(chance: random.Random) -> Wish:
-    example = copy.deepcopy(chance.choice(EXAMPLES))
+    example = copy.deepcopy(chance.choice(fuzz_examples.everything()))
     resource_type, resource_id = example["resourceType"], chance.choice(["1", "2", "3"])
     headers = {}
     if chance.random() < 0.1:
@@ -88,7 +85,12 @@ def _likely(chance: random.Random) -> Wish:
         headers[name] = chance.choice(HEADERS[name]).encode().decode("latin-1")
     kind = chance.random()
     if kind < 0.4:
-        names = chance.choices(PARAMETERS, k=chance.choice([1, 1, 2]))
+        names = [
+            chance.choice(PARAMETERS)
+            if chance.random() < 0.4
+            else fuzz_examples.parameter(chance, resource_type)
+            for _ in range(chance.choice([1, 1, 2]))
+        ]
         values = chance.choices(VALUES, k=len(names))
         query = "&".join(f"{quote(n, safe=':[].')}={quote(v)}" for n, v in zip(names, values))  # noqa: B905
         path = chance.choice([f"{resource_type}?", f"{resource_type}/_history?", "Observation?",
@@ -181,7 +183,7 @@ def _body(chance: random.Random, method: str) -> bytes:
     if method == "PATCH":
         value = copy.deepcopy(chance.choice(PATCHES))
     else:
-        value = copy.deepcopy(chance.choice(EXAMPLES))
+        value = copy.deepcopy(chance.choice(fuzz_examples.everything()))
         if chance.random() < 0.25:
             value = _bundle(chance)
         elif chance.random() < 0.15:
@@ -207,7 +209,7 @@ def _bundle(chance: random.Random) -> dict:
         entry = {"request": {"method": method, "url": url},
                  "fullUrl": chance.choice(["urn:uuid:6f2a8a4e-4c9b-4d0d-9f0e-0a8d0d7d4b11", "x", ""])}  # fmt: skip
         if method in ("POST", "PUT", "PATCH"):
-            entry["resource"] = copy.deepcopy(chance.choice(EXAMPLES))
+            entry["resource"] = copy.deepcopy(chance.choice(fuzz_examples.everything()))
         entries.append(entry)
     return {"resourceType": "Bundle", "type": chance.choice(["batch", "transaction", "history"]),
             "entry": entries}  # fmt: skip

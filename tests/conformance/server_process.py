@@ -63,7 +63,8 @@ class Process:
             )
 
     def __enter__(self):
-        deadline = time.monotonic() + 30
+        # A busy machine takes long to start two workers.
+        deadline = time.monotonic() + 90
         while not self.is_ready():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()

@@ -193,3 +193,43 @@ def test_a_heavy_client_does_not_slow_a_light_one():
                 one.result()
     own, other = (sorted(taken)[4] for taken in times.values())
     assert other < own
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /fhir/metadata HTTP/1.1\r\n\r\n",
+        b"GET /fhir/metadata HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /fhir/metadata HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /fhir/metadata HTTP/2.0\r\nHost: a\r\n\r\n",
+        b"GET http://x HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /fhir/metadata HTTP/1.1\nHost: a\n\n",
+        b"GET /fhir/metadata HTTP/1.1\r\nHost: a\r\nX:\r\n b\r\n\r\n",
+        HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}}",
+        HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Content-Length: +2\r\n\r\n{}",
+    ],
+)
+def test_what_two_servers_could_understand_in_two_ways_is_400(limited, head):
+    with connected(limited) as connection:
+        connection.sendall(head)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("before", [b"", b"2\r\n{}\r\n"], ids=["first", "later"])
+def test_what_is_said_around_a_body_ends_too(limited, before):
+    with connected(limited) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + before + b"1;")
+        sent = 0
+        try:
+            while sent < 2 * 2**20:
+                sent += connection.send(b"a" * 65_536)
+            answer = read_all(connection)
+        except ConnectionError:
+            # It hung up with bytes of ours on the way.
+            answer = b"HTTP/1.1 431 "
+    assert answer.startswith(b"HTTP/1.1 431 ")

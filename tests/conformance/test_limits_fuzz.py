@@ -1,6 +1,7 @@
 """Fuzzers: whatever is sent, the answer is in FHIR, in time, and no 5xx but 503.
 
-FHIR_SERVER_TEST_SCALE multiplies them: 2,000 is the million.
+FHIR_SERVER_TEST_SCALE multiplies them. `make fuzz` sends a million from outside, on both stores,
+and looks at what the process keeps: `fuzz_soak.py`.
 """
 
 import os
@@ -19,6 +20,9 @@ from fhir_server.rest import openapi
 from fhir_server.rest.routes import FHIR_ROUTES
 from tests.conformance import fuzz_requests
 from tests.conformance.conftest import Server
+from tests.conformance.fuzz_callers import PATIENT, READING, Callers
+from tests.conformance.fuzz_soak import Soak
+from tests.provision import mongod
 
 SCALE = float(os.environ.get("FHIR_SERVER_TEST_SCALE", "1"))
 SECONDS = 5.0
@@ -79,6 +83,25 @@ def test_memory_is_bounded(fuzzed, session):
     before = resident_megabytes()
     send(int(200 * SCALE))
     assert resident_megabytes() - before < MEGABYTES
+
+
+@pytest.fixture(scope="module", params=["sqlite", "mongodb"])
+def store(request, tmp_path_factory):
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('fuzzed')}/fhir.db"
+    else:
+        with mongod.databases(tmp_path_factory) as new_database:
+            yield new_database()
+
+
+def test_whoever_asks_is_answered_and_told_nothing_that_is_kept_from_them(store):
+    with Server(store=store, auth="smart", plan_templates=False) as server:
+        callers = Callers(server.url, store).all
+        assert any({PATIENT, READING} <= each.may_see for each in callers)
+        soak = Soak(server.socket.getsockname()[1], 1, callers, SECONDS)
+        soak.run(range(int(3 * SCALE)), lanes=2)
+    assert soak.sent == 20 * int(3 * SCALE)
+    assert soak.findings == []
 
 
 schema = schemathesis.openapi.from_dict(openapi.describe(FHIR_ROUTES))

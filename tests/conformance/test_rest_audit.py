@@ -202,7 +202,8 @@ def test_nobody_writes_audit_events(server, get):
     forged = {**event, "id": "forged"}
     assert requests.put(f"{url}/forged", json=forged, timeout=10).status_code == 405
     assert requests.put(f"{url}/{event['id']}", json=event, timeout=10).status_code == 405
-    requests.delete(f"{url}/{event['id']}", timeout=10)
+    assert requests.delete(f"{url}/{event['id']}", timeout=10).status_code == 405
+    assert requests.delete(f"{url}/audit-999999999", timeout=10).status_code == 405
     assert get(f"AuditEvent/{event['id']}") == event
 
 

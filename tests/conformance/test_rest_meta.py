@@ -2,6 +2,8 @@
 
 import pytest
 
+from fhir_server.operations import meta
+
 PROFILE = "https://pmp.example/fhir/StructureDefinition/a"
 
 
@@ -140,3 +142,10 @@ def test_every_operation_is_claimed_and_every_claimed_one_is_there(client):
     for each in rest["resource"]:
         for operation in each["operation"]:
             assert "/OperationDefinition/" in operation["definition"]
+
+
+def test_what_takes_too_long_over_all_types_is_ended(client, monkeypatch):
+    monkeypatch.setattr(meta, "_SECONDS", 0.0)
+    response = client.get("$meta")
+    assert response.status_code == 422
+    assert client.issues(response)[0]["code"] == "too-costly"

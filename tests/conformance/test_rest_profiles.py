@@ -129,6 +129,14 @@ def test_validate_stores_nothing(client, unique):
     assert client.get(f"Basic/{unique}").status_code == 404
 
 
+def test_a_profile_that_nothing_could_claim_is_refused(client, url):
+    nameless = profile(url)
+    del nameless["url"]
+    response = client.post("StructureDefinition", nameless)
+    assert response.status_code == 422
+    assert ("error", "required", "StructureDefinition.url") in issues(response)
+
+
 def test_validate_holds_against_a_profile_that_is_asked_for(client, url):
     client.create(profile(url))
     resource = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}

@@ -137,7 +137,7 @@ def test_a_name_is_given_once(command):
     assert command(*arguments)[0] == 0
     code, said = command(*arguments)
     assert code == 2
-    assert "there is a client called twice" in said
+    assert "client twice is registered already" in said
 
 
 def test_a_key_file_is_never_overwritten(command, tmp_path):
@@ -200,3 +200,26 @@ def wait_until_it_serves(log, process):
                 pass
         time.sleep(0.1)
     raise AssertionError(log.read_text())
+
+
+def test_a_simulation_sends_by_a_gateways_key_and_is_accounted_for_by_a_client(
+    command, secured, tmp_path
+):
+    key, ledger = tmp_path / "ward.json", tmp_path / "ledger.ndjson"
+    assert command("clients", "add", "ward", "--scopes", "system/*.cruds", "--new-key", key)[0] == 0
+    gateway = key_in(command("gateways", "add", "ward", "--mapping", "omron")[1])
+    client = ("--client-id", "ward", "--client-key", key)
+
+    def simulate(*shown):
+        few = ("--kind", "omron", "--patients", 1, "--days", 1, "--faults", 0, "--connections", 1)
+        return command("simulate", "--ledger", ledger, "--server", secured.url, *few, *shown)
+
+    assert simulate(*client, "--gateway-key", "fhirgw.ward.wrong", "--seed", 2)[0] == 1
+    ledger.unlink()
+    assert simulate("--gateway-key", gateway)[0] == 1
+    ledger.unlink(missing_ok=True)
+    code, said = simulate(*client, "--gateway-key", gateway)
+    assert code == 0, said
+    assert "8  accepted" in said
+    assert simulate(*client, "--verify")[0] == 0
+    assert simulate("--gateway-key", gateway, "--verify")[0] == 1

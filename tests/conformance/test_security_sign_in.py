@@ -292,6 +292,15 @@ def test_a_refresh_token_turns_and_an_old_one_voids_all(secured):
     assert secured.get("/fhir/Patient", narrowed["access_token"]).status_code == 401
 
 
+@pytest.mark.parametrize("scope", ["system/*.cruds", "user/*.cud", "nonsense"])
+def test_who_asks_for_more_than_a_refresh_token_is_good_for_keeps_it(secured, scope):
+    app = App(secured)
+    given = app.exchange(app.code("irina")).json()
+    asked = app.refresh(given["refresh_token"], scope=scope)
+    assert (asked.status_code, asked.json()["error"]) == (400, "invalid_scope")
+    assert app.refresh(given["refresh_token"]).status_code == 200
+
+
 def test_without_offline_or_online_access_there_is_no_refresh_token(secured):
     app = App(secured)
     given = app.exchange(app.code(asked={"scope": "user/*.rs"})).json()

@@ -9,6 +9,7 @@ import base64
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from urllib.parse import unquote_plus
 
 from fhir_server.core import resource_json
 from fhir_server.core.identity import ResourceKey
@@ -65,6 +66,21 @@ _PROFILES = {
     "update": "Update",
     "vread": "Read",
 }
+LEFT_OUT = "\N{HORIZONTAL ELLIPSIS}"
+"""Stands for a value that the patient whom an event is about is not told."""
+
+_PLAIN = frozenset(
+    {
+        "_at", "_count", "_elements", "_format", "_include", "_lastUpdated", "_pretty",
+        "_revinclude", "_since", "_sort", "_summary", "_total", "_type", "category",
+        "clinical-status", "code", "combo-code", "component-code", "date", "end", "intent",
+        "issued", "max", "month", "start", "statistic", "status", "system", "value-quantity",
+    }
+)  # fmt: skip
+"""Parameters whose values name nobody."""
+
+_PLAIN_MODIFIERS = ("", "missing", "not", "in", "not-in", "above", "below", "iterate")
+
 _SEARCHES = ("search-type", "search-system", "search-compartment")
 
 _ID = re.compile(r"audit-([1-9][0-9]{0,17})(?:\.([1-9][0-9]{0,8}))?\Z", re.ASCII)
@@ -214,13 +230,34 @@ def _asked(record: AuditRecord, touched: Touched) -> str | None:
     """The request as it came, as far as it is about this patient; None: the rest says it."""
     if touched.what and record.outcome == "0" and record.interaction in _PROFILES:
         return None
-    if len(record.touched) > 1:
-        # What was asked for may name any of the others.
-        path = record.request.partition("?")[0]
-        named = named_patients(path.split("/"), ())
-        return path if path and set(named) <= {touched.patient} else None
-    asked = f"{record.request}\n\n{record.form}" if record.form else record.request
-    return asked or None
+    path, _, query = record.request.partition("?")
+    if not touched.patient and len(record.touched) < 2:
+        return _joined(path, query, record.form)
+    if not set(named_patients(path.split("/"), ())) <= {touched.patient}:
+        return None
+    # What was searched for may name somebody else, found or not.
+    return _joined(path, *(_told(text, touched.patient) for text in (query, record.form)))
+
+
+def _joined(path: str, query: str, form: str) -> str | None:
+    asked = f"{path}?{query}" if query else path
+    return (f"{asked}\n\n{form}" if form else asked) or None
+
+
+def _told(query: str, patient: str) -> str:
+    """A query without the values that may name another than `patient`."""
+    return "&".join(_told_pair(pair, patient) for pair in query.split("&")) if query else ""
+
+
+def _told_pair(pair: str, patient: str) -> str:
+    name, mark, value = pair.partition("=")
+    name, value = unquote_plus(name), unquote_plus(value)
+    bare, _, modifier = name.partition(":")
+    if bare in _PLAIN and modifier in _PLAIN_MODIFIERS:
+        return pair
+    if "," not in value and named_patients((), ((name, value),)) == [patient]:
+        return pair
+    return f"{pair.partition('=')[0]}={LEFT_OUT}" if mark else LEFT_OUT
 
 
 def _identified(system: str, value: str) -> Resource:

@@ -50,6 +50,9 @@ _GRANTING = frozenset({"Consent", "Coverage"})
 _ASSIGNING = frozenset({"Patient", "Device", "DeviceUseStatement"})
 """What decides whose a reading is: an identifier written here could draw in another's."""
 
+_TRAIL = "AuditEvent"
+"""Who looked at a patient's data, and for what, is for the patient and for who sees everyone."""
+
 SUBSCRIPTION = "Subscription"
 _DEVICE = "Device"
 
@@ -100,6 +103,8 @@ class Knowledge:
         if is_write and resource_type in _GRANTING and not (circle.is_own or circle.is_everyone):
             return (NOTHING,)
         if is_write and resource_type in _ASSIGNING and not circle.is_everyone:
+            return (NOTHING,)
+        if resource_type == _TRAIL and not (circle.is_own or circle.is_everyone):
             return (NOTHING,)
         if self.owners(resource_type):
             return self._of_patients(circle, resource_type)

@@ -40,7 +40,9 @@ def read(
     Raises:
         ProfileFault: it cannot be used.
     """
-    type_name = resource.get("type")
+    url, type_name = resource.get("url"), resource.get("type")
+    if not isinstance(url, str):
+        raise ProfileFault("url: it has none, so nothing could claim it")
     if not isinstance(type_name, str) or not _is_type(rules, type_name):
         raise ProfileFault("type: it is no type of R4")
     try:
@@ -53,7 +55,7 @@ def read(
         raise
     except (AttributeError, TypeError, KeyError, ValueError) as error:
         raise ProfileFault("an element is not what an ElementDefinition is") from error
-    return Profile(str(resource["url"]), str(resource.get("version", "")), type_name, root)
+    return Profile(url, str(resource.get("version", "")), type_name, root)
 
 
 def _is_type(rules: TypeRules, name: str) -> bool:

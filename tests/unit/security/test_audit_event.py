@@ -107,6 +107,31 @@ def test_an_id_says_where_the_record_is(resource_id, place):
     assert audit_event.parse_id(resource_id) == place
 
 
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        (
+            "patient=Patient/a&code=http://loinc.org|1-8",
+            "patient=Patient/a&code=http://loinc.org|1-8",
+        ),
+        ("patient=a,b", "patient=…"),
+        ("subject:Patient=a&subject=b", "subject:Patient=a&subject=…"),
+        ("family=Petrov&_count=2&date=ge2026", "family=…&_count=2&date=ge2026"),
+        ("code:text=Petrov&Petrov", "code:text=…&…"),
+        ("patient%3APatient.name=Petrov&pa%74ient=b", "patient%3APatient.name=…&pa%74ient=…"),
+    ],
+)
+def test_what_was_searched_for_is_told_as_far_as_it_names_nobody_else(query, told):
+    (event,) = events(
+        interaction="search-type",
+        action="E",
+        request=f"GET /fhir/Observation?{query}",
+        touched=(Touched("Patient/a"),),
+    )
+    (found,) = (each["query"] for each in event["entity"] if "query" in each)
+    assert base64.b64decode(found).decode() == f"GET /fhir/Observation?{told}"
+
+
 ids = st.from_regex(r"[A-Za-z0-9\-.]{1,64}", fullmatch=True)
 records = st.builds(
     AuditRecord,
