@@ -16,7 +16,7 @@ from fhir_server.outbox.subscription_lanes import Lanes
 from fhir_server.outbox.subscription_route import SubscriptionRoute
 from fhir_server.outbox.subscription_senders import SubscriptionSenders
 from fhir_server.outbox.subscription_sink import Surroundings
-from fhir_server.outbox.telling import Visible, everything
+from fhir_server.outbox.telling import Masking, Visible, everything, unmasked
 from fhir_server.store.protocol import Outbox, Routed
 
 # One failure among many successes costs little; what fails each time is soon left alone.
@@ -39,6 +39,7 @@ class Subscriptions:
         *,
         base_url: str = "",
         visible: Visible = everything,
+        masking: Masking = unmasked,
         threads: int = 8,
         pace: Pace = PACE,
         patience: timedelta = timedelta(days=7),
@@ -50,6 +51,7 @@ class Subscriptions:
         self._now = now
         self._base_url = base_url
         self._visible = visible
+        self._masking = masking
         self._threads = threads
         self._pace = pace
         self._patience = patience
@@ -85,6 +87,7 @@ class Subscriptions:
             self._failing,
             self._well,
             self._visible,
+            self._masking,
         )
         self._senders = SubscriptionSenders(
             shared,
