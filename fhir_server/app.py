@@ -33,7 +33,7 @@ from fhir_server.definitions import (
     read_monitoring_rules,
     read_topics,
 )
-from fhir_server.entrance import Entrance, open_entrance
+from fhir_server.entrance import Entrance, open_entrance, open_presence
 from fhir_server.garbage import tune_garbage_collection
 from fhir_server.interactions.authorize import Authorizer
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
@@ -74,6 +74,7 @@ from fhir_server.rest.authenticator import Authenticator
 from fhir_server.rest.draining import Draining
 from fhir_server.rest.metrics import OutboxGauges
 from fhir_server.rest.operation_routes import OPERATIONS
+from fhir_server.security.presence import Presence
 from fhir_server.settings import Settings
 from fhir_server.store.open import OpenStore, open_store
 from fhir_server.store.upkeep import adopt_definitions, follow_definitions, keep_purged
@@ -96,6 +97,13 @@ class Components:
     live_reader: LiveReader
     authorizer: Authorizer
     recipients: Recipients
+    presence: Presence | None = None
+
+    async def close(self) -> None:
+        """Let go of the stores."""
+        if self.presence is not None:
+            self.presence.close()
+        await self.store.close()
 
     def sinks(self) -> tuple[Sink, ...]:
         """The receivers that the settings name.
@@ -131,6 +139,7 @@ class Components:
             base_url=self.settings.base_url,
             visible=self.authorizer.visible,
             masking=self._masking,
+            is_orphaned=self.authorizer.is_orphaned,
             pace=pace,
             patience=timedelta(days=self.settings.subscription_patience_days),
         )
@@ -215,7 +224,9 @@ def open_components(settings: Settings) -> Components:
         is_audited=settings.is_audited,
         is_depersonalized=settings.depersonalized,
     )
-    authorizer = Authorizer(context, settings.consent_defaults)
+    presence = open_presence(settings, now)
+    registered = None if presence is None else presence.of
+    authorizer = Authorizer(context, settings.consent_defaults, registered)
     return Components(
         settings,
         definitions,
@@ -226,6 +237,7 @@ def open_components(settings: Settings) -> Components:
         live_reader,
         authorizer,
         recipients,
+        presence,
     )
 
 
@@ -279,6 +291,8 @@ def create_app(
         app.state.outbox_gauges = OutboxGauges(store.outbox, now)
         app.state.settings = settings
         app.state.authorizer = components.authorizer
+        # Who has registrations open already shares them: some are in memory.
+        components.authorizer.registered = entrance.registered(settings, now)
         app.state.audit_journal = await open_journal(settings, store)
         store.observe(metrics.count_commit)
         tune_garbage_collection()
@@ -330,7 +344,7 @@ def create_app(
                 task.cancel()
             if worker:
                 worker.stop()
-            await store.close()
+            await components.close()
             entrance.close()
 
     app = Application(

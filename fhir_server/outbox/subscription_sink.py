@@ -13,7 +13,14 @@ from fhir_server.outbox.mask import NOTHING_LEFT, KeysAwayError, Mask
 from fhir_server.outbox.subscription_book import SubscriptionBook
 from fhir_server.outbox.subscription_channel import NotificationChannel, UnreachableError
 from fhir_server.outbox.subscription_route import HANDSHAKE
-from fhir_server.outbox.telling import Masking, Visible, everything, unmasked
+from fhir_server.outbox.telling import (
+    Masking,
+    Orphaned,
+    Visible,
+    everything,
+    nobody_leaves,
+    unmasked,
+)
 from fhir_server.store.protocol import DeliveryState, Outbox
 
 HANDSHAKE_ATTEMPTS = 5
@@ -28,7 +35,7 @@ class Surroundings(NamedTuple):
 
     `unreachable` is told of silent endpoints, `failing` of those that answer a failure, with
     the seconds they ask for, `well` of those that took something. `visible` says what may be
-    told, `masking` how.
+    told, `masking` how, `is_orphaned` whether there still is somebody to tell.
     """
 
     outbox: Outbox
@@ -40,6 +47,7 @@ class Surroundings(NamedTuple):
     well: Callable[[str], None]
     visible: Visible = everything
     masking: Masking = unmasked
+    is_orphaned: Orphaned = nobody_leaves
 
 
 def standing(shared: Surroundings, subscription: Subscription, total: int) -> Standing:

@@ -18,6 +18,15 @@ Raises `DeliveryWithheld` where it may not be told at all.
 """
 
 
+Orphaned = Callable[[Version], bool]
+"""Whether whom a Subscription is for is not here any more. Raises `StoreUnavailable`."""
+
+
+def nobody_leaves(_subscription: Version) -> bool:
+    """Where it is not known who subscribes."""
+    return False
+
+
 def unmasked(_subscription: Version) -> None:
     """Where no recipient has a policy."""
     return None
