@@ -180,9 +180,9 @@ def open_components(settings: Settings) -> Components:
     indexer = Indexer(definitions.parameters, definitions.element_types, settings.time_zone)
     subscription_reader = _subscription_reader(settings, definitions)
     extend = definitions.extension(settings.time_zone).extend
-    key = settings.audit_key.encode()
+    keys = settings.chain_keys
     recipients = Recipients(settings, definitions.element_types)
-    store = open_store(settings.store, indexer, definitions.parameters, now, extend, key)
+    store = open_store(settings.store, indexer, definitions.parameters, now, extend, keys)
     live_reader = LiveReader(store.outbox, subscription_reader)
     live_profiles = LiveProfiles(definitions.profiles, store.outbox, definitions.codes_with)
     profile_checks = ProfileChecks(definitions.validator, live_profiles, settings.unknown_profiles)
