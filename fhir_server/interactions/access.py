@@ -4,7 +4,8 @@ The edge opens one for each request; whoever knows more about the request says s
 travels with the task and not through every signature, so no path can forget to hand it on.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from fhir_server.core import query_string
@@ -151,6 +152,16 @@ _current: ContextVar[Access | None] = ContextVar("access", default=None)
 def current() -> Access | None:
     """The access that this code runs for; None: nobody's request, or nothing is recorded."""
     return _current.get()
+
+
+@contextmanager
+def unnoted() -> Iterator[None]:
+    """Within it this task looks for itself: whoever decides what is shown of it notes that."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def begin(access: Access) -> None:

@@ -14,6 +14,7 @@ from fhir_server.core.search.query import UNRESTRICTED, Cursor, Query
 from fhir_server.core.security.reach import Act, Reach
 from fhir_server.core.version import Version
 from fhir_server.errors import Forbidden
+from fhir_server.interactions import access
 from fhir_server.interactions.guarded_transaction import GuardedTransaction, WriteRules
 from fhir_server.interactions.visibility import Visibility, restricted
 from fhir_server.store.protocol import (
@@ -93,14 +94,20 @@ class GuardedStore:
         return await asyncio.to_thread(self._visibility.deleted, self._reach, "r", key)
 
     async def read_many(self, keys: Sequence[ResourceKey]) -> tuple[Version, ...]:
-        return await self._visible("r", await self._store.read_many(keys))
+        with access.unnoted():
+            found = await self._store.read_many(keys)
+        return _noted(await self._visible("r", found))
 
     async def vread(self, key: ResourceKey, version_id: int) -> Version | None:
-        # First whether the resource is there at all, as for one that never was.
-        if await self.read(key) is None:
-            return None
-        found = await self._store.vread(key, version_id)
+        with access.unnoted():
+            # First whether the resource is there at all, as for one that never was.
+            if await self.read(key) is None:
+                return None
+            found = await self._store.vread(key, version_id)
         shown = () if found is None else await self._visible("r", (found,))
+        request = access.current()
+        if request is not None and shown:
+            request.read(shown[0])
         return shown[0] if shown else None
 
     async def history(self, query: HistoryQuery) -> Page:
@@ -113,7 +120,8 @@ class GuardedStore:
         found: list[Version] = []
         passed = 0
         while True:
-            page = await self._store.history(step)
+            with access.unnoted():
+                page = await self._store.history(step)
             versions = page.versions if is_as_told else page.versions[::-1]
             found += await self._visible(act, versions)
             passed += len(versions)
@@ -129,6 +137,7 @@ class GuardedStore:
         if len(found) > query.count:
             found = found[: query.count]
             end = Cursor((), found[-1].sequence)
+        _noted(tuple(found))
         return _page(query, found, end, page.as_of, is_as_told=is_as_told)
 
     async def search(self, query: Query) -> Page:
@@ -155,7 +164,9 @@ class GuardedStore:
         raise Forbidden("how a search runs is told to those who see everything")
 
     async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
-        return await self._visible("s", await self._store.changes(after, limit))
+        with access.unnoted():
+            found = await self._store.changes(after, limit)
+        return _noted(await self._visible("s", found))
 
     async def keep(self, name: str, sealed: str) -> None:
         await self._store.keep(name, sealed)
@@ -176,6 +187,14 @@ class GuardedStore:
         if all(self._reach.is_open(act, version.key.resource_type) for version in versions):
             return tuple(versions)
         return await asyncio.to_thread(self._visibility.visible, self._reach, act, versions)
+
+
+def _noted(versions: tuple[Version, ...]) -> tuple[Version, ...]:
+    """What is shown is on record; what was looked at and is hidden was not accessed."""
+    request = access.current()
+    if request is not None:
+        request.saw(versions)
+    return versions
 
 
 def _page(
