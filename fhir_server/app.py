@@ -293,6 +293,7 @@ def create_app(
         app.state.authorizer = components.authorizer
         # Who has registrations open already shares them: some are in memory.
         components.authorizer.registered = entrance.registered(settings, now)
+        app.state.shared_rates = entrance.shared_rates(now)
         app.state.audit_journal = await open_journal(settings, store)
         store.observe(metrics.count_commit)
         tune_garbage_collection()

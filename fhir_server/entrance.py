@@ -25,6 +25,7 @@ from fhir_server.security.presence import Presence
 from fhir_server.security.registrations import Registrations
 from fhir_server.security.remote_keys import RemoteKeys, discover
 from fhir_server.security.revisions import Revisions
+from fhir_server.security.shared_rates import SharedRates
 from fhir_server.settings import IssuerSettings, Settings
 from fhir_server.store.open import sqlite_path
 from fhir_server.store.security.open import open_security_store
@@ -50,6 +51,10 @@ class Entrance:
         if store is None or settings.issuer.url:
             return None
         return Presence(lambda: store, now).of
+
+    def shared_rates(self, now: Now) -> SharedRates | None:
+        """What gateways have left in all processes; None where there are none."""
+        return None if self.store is None else SharedRates(self.store, now)
 
     def close(self) -> None:
         if self.store is not None:
