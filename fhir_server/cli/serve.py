@@ -162,4 +162,6 @@ def _configuration(app: Any, settings: Settings, workers: int = 1) -> uvicorn.Co
         # must not be the one that a request is on its way to.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=_GRACE,
+        # A machine that is loaded starts slowly: a worker that is killed meanwhile starts anew.
+        timeout_worker_healthcheck=30,
     )
