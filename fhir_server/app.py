@@ -1,27 +1,21 @@
 """Composition root: builds Context, store, mappings, routes and sinks.
 
-The only module that knows the clock, chance, the drivers and the adapters.
+The only module that knows the clock, chance and the drivers; `receivers` knows the adapters.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from importlib.metadata import entry_points
 from secrets import token_bytes
 from time import monotonic
-from typing import Any
 
 from fastapi import FastAPI
 
-from adapters.hospital.sink import from_settings as hospital
-from adapters.insurer.sink import from_settings as insurer
-from adapters.national_registry import sink as national_registry
 from adapters.national_registry.documents import settings as document_registry
 from adapters.national_registry.documents.sink import NAME as DOCUMENT_REGISTRY
-from adapters.national_registry.port import Surroundings
 from adapters.rest_hook.sink import RestHook
 from adapters.terminology_server.client import TerminologyClient
 from fhir_server import __version__
@@ -39,7 +33,7 @@ from fhir_server.definitions import (
     read_monitoring_rules,
     read_topics,
 )
-from fhir_server.entrance import Entrance, open_entrance
+from fhir_server.entrance import Entrance, open_entrance, open_presence
 from fhir_server.garbage import tune_garbage_collection
 from fhir_server.interactions.authorize import Authorizer
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
@@ -60,9 +54,8 @@ from fhir_server.operations.profile_checks import LiveProfiles, ProfileChecks
 from fhir_server.operations.raise_alerts import Alerts
 from fhir_server.outbox.delivery_audit import DeliveryAudit
 from fhir_server.outbox.endpoint import OutboundPolicy
-from fhir_server.outbox.records import StoreRecords
 from fhir_server.outbox.section import split_begin
-from fhir_server.outbox.sink import Access, Sink, SinkFactory
+from fhir_server.outbox.sink import Sink
 from fhir_server.outbox.sink_loop import Pace
 from fhir_server.outbox.socket_binding import SocketSurroundings
 from fhir_server.outbox.sockets import Sockets
@@ -70,26 +63,21 @@ from fhir_server.outbox.subscription_checks import SubscriptionChecks
 from fhir_server.outbox.subscription_topics import LiveReader
 from fhir_server.outbox.subscription_worker import PACE as SUBSCRIPTIONS_PACE
 from fhir_server.outbox.subscription_worker import Subscriptions
+from fhir_server.outbox.telling import Masking, unmasked
 from fhir_server.outbox.worker import Worker
-from fhir_server.privacy import open_journal, private
+from fhir_server.privacy import Recipients, open_journal, private
 from fhir_server.profile_folders import read_plan_definitions
+from fhir_server.receivers import Receivers
 from fhir_server.rest import health, metrics, openapi, readings, routes, websocket
 from fhir_server.rest.application import Application
 from fhir_server.rest.authenticator import Authenticator
 from fhir_server.rest.draining import Draining
 from fhir_server.rest.metrics import OutboxGauges
 from fhir_server.rest.operation_routes import OPERATIONS
+from fhir_server.security.presence import Presence
 from fhir_server.settings import Settings
 from fhir_server.store.open import OpenStore, open_store
 from fhir_server.store.upkeep import adopt_definitions, follow_definitions, keep_purged
-
-REGISTRIES: dict[str, Callable[[Mapping[str, Any], Surroundings], Sink]] = {
-    national_registry.NAME: national_registry.from_settings,
-    DOCUMENT_REGISTRY: document_registry.from_settings,
-}
-SINKS: dict[str, SinkFactory] = {"hospital": hospital, "insurer": insurer}
-ADAPTERS = "fhir_server.adapters"
-"""The group of entry points by which other packages add to `SINKS`."""
 
 
 def now() -> datetime:
@@ -108,14 +96,24 @@ class Components:
     subscription_reader: SubscriptionReader
     live_reader: LiveReader
     authorizer: Authorizer
+    recipients: Recipients
+    presence: Presence | None = None
+
+    async def close(self) -> None:
+        """Let go of the stores."""
+        if self.presence is not None:
+            self.presence.close()
+        await self.store.close()
 
     def sinks(self) -> tuple[Sink, ...]:
         """The receivers that the settings name.
 
         Raises:
-            ValueError: an adapter that is not known, or a setting of it that is wrong.
+            ValueError: as `Receivers.sinks`.
         """
-        return tuple(self._sink(name, section) for name, section in self.settings.adapters.items())
+        return Receivers(
+            self.settings, self.store.outbox, self.definitions.parameters, now, self.recipients
+        ).sinks()
 
     def worker(self) -> Worker:
         """What delivers to the receivers of the settings and to those who subscribe."""
@@ -140,6 +138,8 @@ class Components:
             now,
             base_url=self.settings.base_url,
             visible=self.authorizer.visible,
+            masking=self._masking,
+            is_orphaned=self.authorizer.is_orphaned,
             pace=pace,
             patience=timedelta(days=self.settings.subscription_patience_days),
         )
@@ -155,58 +155,16 @@ class Components:
                 self.definitions.element_types,
                 f"sockets/{new_id()}",
                 self.authorizer.visible,
+                self._masking,
             ),
             self.context.page_key,
             is_token_needed=self.settings.auth != "none",
         )
 
-    def _sink(self, name: str, values: Mapping[str, Any]) -> Sink:
-        section, _ = split_begin(name, values)
-        if name in REGISTRIES:
-            return REGISTRIES[name](section, self._surroundings())
-        settings = self.settings
-        records = StoreRecords(
-            self.store.outbox,
-            self.definitions.parameters,
-            now,
-            base_url=settings.base_url,
-            time_zone=settings.time_zone,
-        )
-        access = Access(
-            records, now, settings.allow_private_endpoints, settings.base_url, settings.time_zone
-        )
-        return _factory(name)(section, access)
-
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(
-            read=self.store.outbox.read,
-            state=self.store.outbox.state_of,
-            commit=self.store.outbox.commit,
-            parameters=self.definitions.parameters,
-            now=now,
-            time_zone=self.settings.time_zone,
-            allow_private_endpoints=self.settings.allow_private_endpoints,
-        )
-
-
-def _factory(name: str) -> SinkFactory:
-    """The adapter called `name`, or `kind.anything`: an insurer each for several insurers.
-
-    Raises:
-        ValueError: there is none, or its package cannot be loaded.
-    """
-    kind = name.partition(".")[0]
-    if kind in SINKS:
-        return SINKS[kind]
-    found = {point.name: point for point in entry_points(group=ADAPTERS)}
-    if kind not in found:
-        known = ", ".join(sorted({*REGISTRIES, *SINKS, *found}))
-        raise ValueError(f"no adapter is called {kind}; there are: {known}")
-    try:
-        factory: SinkFactory = found[kind].load()
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"the adapter {kind} cannot be loaded: {error}") from None
-    return factory
+    @property
+    def _masking(self) -> Masking:
+        recipients = self.recipients
+        return recipients.of_subscription if recipients.is_subscriber_masked else unmasked
 
 
 def open_components(settings: Settings) -> Components:
@@ -222,15 +180,16 @@ def open_components(settings: Settings) -> Components:
     indexer = Indexer(definitions.parameters, definitions.element_types, settings.time_zone)
     subscription_reader = _subscription_reader(settings, definitions)
     extend = definitions.extension(settings.time_zone).extend
-    key = settings.audit_key.encode()
-    store = open_store(settings.store, indexer, definitions.parameters, now, extend, key)
+    keys = settings.chain_keys
+    recipients = Recipients(settings, definitions.element_types)
+    store = open_store(settings.store, indexer, definitions.parameters, now, extend, keys)
     live_reader = LiveReader(store.outbox, subscription_reader)
     live_profiles = LiveProfiles(definitions.profiles, store.outbox, definitions.codes_with)
     profile_checks = ProfileChecks(definitions.validator, live_profiles, settings.unknown_profiles)
     shipped, page_key = Shipped(definitions.shipped, indexer), settings.page_key.encode()
     judges = (ShippedGuard(shipped), *_judges(settings, definitions))
     context = Context(
-        store=private(settings, definitions, store, judges),
+        store=private(settings, definitions, store, judges, recipients),
         parameters=definitions.parameters,
         terminology=definitions.terminology,
         thorough=profile_checks,
@@ -265,7 +224,9 @@ def open_components(settings: Settings) -> Components:
         is_audited=settings.is_audited,
         is_depersonalized=settings.depersonalized,
     )
-    authorizer = Authorizer(context, settings.consent_defaults)
+    presence = open_presence(settings, now)
+    registered = None if presence is None else presence.of
+    authorizer = Authorizer(context, settings.consent_defaults, registered)
     return Components(
         settings,
         definitions,
@@ -275,6 +236,8 @@ def open_components(settings: Settings) -> Components:
         subscription_reader,
         live_reader,
         authorizer,
+        recipients,
+        presence,
     )
 
 
@@ -328,6 +291,9 @@ def create_app(
         app.state.outbox_gauges = OutboxGauges(store.outbox, now)
         app.state.settings = settings
         app.state.authorizer = components.authorizer
+        # Who has registrations open already shares them: some are in memory.
+        components.authorizer.registered = entrance.registered(settings, now)
+        app.state.shared_rates = entrance.shared_rates(now)
         app.state.audit_journal = await open_journal(settings, store)
         store.observe(metrics.count_commit)
         tune_garbage_collection()
@@ -379,7 +345,7 @@ def create_app(
                 task.cancel()
             if worker:
                 worker.stop()
-            await store.close()
+            await components.close()
             entrance.close()
 
     app = Application(

@@ -9,6 +9,7 @@ from time import monotonic
 
 from starlette.routing import BaseRoute
 
+from fhir_server.core.security.principal import Principal
 from fhir_server.core.security.smart_configuration import Endpoints, own_endpoints
 from fhir_server.errors import StoreUnavailable
 from fhir_server.outbox.credentials import Secret
@@ -20,10 +21,13 @@ from fhir_server.rest.base_url import BaseUrls
 from fhir_server.security.bearer import BearerAuthenticator, Read
 from fhir_server.security.embedded import open_embedded
 from fhir_server.security.issuer_tokens import Introspection, IssuerTokens
+from fhir_server.security.presence import Presence
 from fhir_server.security.registrations import Registrations
 from fhir_server.security.remote_keys import RemoteKeys, discover
 from fhir_server.security.revisions import Revisions
+from fhir_server.security.shared_rates import SharedRates
 from fhir_server.settings import IssuerSettings, Settings
+from fhir_server.store.open import sqlite_path
 from fhir_server.store.security.open import open_security_store
 from fhir_server.store.security.protocol import SecurityStore
 
@@ -38,6 +42,19 @@ class Entrance:
     routes: tuple[BaseRoute, ...] = ()
     endpoints: Callable[[str], Endpoints | None] | None = None
     store: SecurityStore | None = None
+
+    def registered(
+        self, settings: Settings, now: Now
+    ) -> Callable[[Principal], Principal | None] | None:
+        """Who is registered now; None where others than this server know."""
+        store = self.store
+        if store is None or settings.issuer.url:
+            return None
+        return Presence(lambda: store, now).of
+
+    def shared_rates(self, now: Now) -> SharedRates | None:
+        """What gateways have left in all processes; None where there are none."""
+        return None if self.store is None else SharedRates(self.store, now)
 
     def close(self) -> None:
         if self.store is not None:
@@ -72,6 +89,16 @@ def open_entrance(settings: Settings, now: Now) -> Entrance:
         raise
     authenticator = BearerAuthenticator(read, registrations, Revisions(store), now)
     return Entrance(authenticator, tuple(routes), endpoints, store)
+
+
+def open_presence(settings: Settings, now: Now) -> Presence | None:
+    """For who delivers; None where nobody is registered here, or only in memory."""
+    if settings.auth == "none" or settings.issuer.url:
+        return None
+    url = settings.security_store or settings.store
+    if url.startswith("sqlite") and sqlite_path(url) is None:
+        return None
+    return Presence(lambda: open_security_store(settings.security_store, settings.store, now), now)
 
 
 def open_registrations(settings: Settings, now: Now) -> tuple[Registrations, SecurityStore]:

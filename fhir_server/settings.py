@@ -5,6 +5,7 @@ The environment wins over the file named by `FHIR_SERVER_CONFIG`.
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from fhir_server.core.security.audit_chain import ChainKeys
 from fhir_server.rest.connection import ConnectionLimits
 from fhir_server.rest.fair_share import ClientLimits
 
@@ -87,6 +89,7 @@ class Settings(BaseSettings):
     allow_insecure: bool = False
     audit: Literal["on", "off", ""] = ""
     audit_key: str = Field(default="", repr=False)
+    audit_keys: dict[str, str] = Field(default_factory=dict, repr=False)
     pseudonyms: Path = Path("data/pseudonyms.db")
     pseudonym_key: str = Field(default="", repr=False)
     depersonalized: bool = False
@@ -137,6 +140,20 @@ class Settings(BaseSettings):
     def is_audited(self) -> bool:
         """Whether accesses are recorded: by default wherever it is known who asks."""
         return self.audit == "on" or (not self.audit and self.auth != "none")
+
+    @property
+    def chain_keys(self) -> ChainKeys:
+        """What the audit trail is chained with."""
+        keys = {name: text.encode() for name, text in self.audit_keys.items()}
+        return ChainKeys({"": self.audit_key.encode(), **keys})
+
+    @field_validator("audit_keys")
+    @classmethod
+    def _check_key_ids(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, key in value.items():
+            if re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name) is None or not key:
+                raise ValueError("each key has an id of letters, digits, - and _, and is not empty")
+        return value
 
     @field_validator("mappings", "profiles", "terminology", mode="before")
     @classmethod

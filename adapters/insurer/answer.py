@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import date
-from typing import Protocol
+from typing import NoReturn, Protocol
 from zoneinfo import ZoneInfo
 
 from adapters.insurer.aggregate import Facts, Period, report
@@ -67,13 +67,24 @@ class Answering:
         try:
             found = self._find(read_request(task), standing_of)
         except RefusedRequest as refused:
-            if not self._records.answer(request, [rejected(task, str(refused))]):
-                raise DeliveryDeferred("the request has changed meanwhile") from None
-            raise DeliveryWithheld(str(refused)) from None
+            return self.refuse(request, str(refused))
         bundle = answer_bundle(task, found, self._access.base_url)
         if not self._records.answer(request, [bundle, completed(task, bundle)]):
             raise DeliveryDeferred("the request has changed meanwhile")
         return f"answered with Bundle/{bundle['id']}"
+
+    def refuse(self, request: Version, reason: str) -> NoReturn:
+        """Write into the Task that it is not answered.
+
+        Raises:
+            DeliveryWithheld: it is written.
+            DeliveryDeferred: the Task has changed meanwhile.
+        """
+        current = self._records.read(request.key)
+        is_asked = current is not None and current.version_id == request.version_id
+        if is_asked and not self._records.answer(request, [rejected(request.resource(), reason)]):
+            raise DeliveryDeferred("the request has changed meanwhile") from None
+        raise DeliveryWithheld(reason) from None
 
     def facts(
         self, patient: str, criteria: Sequence[tuple[str, str]], standing: PatientStanding

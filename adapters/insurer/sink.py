@@ -8,6 +8,7 @@ from adapters.insurer.aggregate import Facts, Period, local_day, report
 from adapters.insurer.answer import Answering
 from adapters.insurer.client import InsurerClient
 from adapters.insurer.insured import Insured, coverages
+from adapters.insurer.masked import MaskedBundle
 from adapters.insurer.policy import (
     NO_COVERAGE,
     Asked,
@@ -32,6 +33,7 @@ NAME = "insurer"
 
 POLICY_SYSTEM = "https://fhir.ru/ig/core/systems/oms"
 _REQUEST = "request/"
+NOT_ANSWERED = "de-identified data are sent, and not given as an answer"
 _MOST_CONSENTS = 500
 _PURPOSES = ("HPAYMT", "COVERAGE", "PAYMENT")
 
@@ -168,15 +170,24 @@ class InsurerSink:
         if version is None or version.body is None:
             raise DeliveryRejected("the Observation's subject is no Patient that is here")
         rules = self._rules
-        subject = subject_of(version.resource(), standing.coverages, rules.patient_systems)
+        mask = self._access.mask
+        subject = (
+            {"reference": patient}
+            if mask is not None
+            else subject_of(version.resource(), standing.coverages, rules.patient_systems)
+        )
         name = f"{self._name}/{patient}"
         if rules.is_id_only:
-            entries = [news(name, period, subject, self._access.base_url)]
+            made = news(name, period, subject, self._access.base_url)
         else:
             facts = self.facts(patient, period, standing)
-            entries = [report(facts, subject, name, period, self._access.now(), rules.zone)]
-        named = zip(found, levels.values(), strict=True)
-        entries += [outward(each, subject) for each, level in named if level is Level.RESOURCE]
+            made = report(facts, subject, name, period, self._access.now(), rules.zone)
+        levelled = zip(found, levels.values(), strict=True)
+        named = [each for each, level in levelled if level is Level.RESOURCE]
+        if mask is not None:
+            entries = MaskedBundle(mask, patient).entries(made, named)
+        else:
+            entries = [made, *(outward(each, subject) for each in named)]
         return self._client.transact(bundle(entries), idempotency_key)
 
     def facts(self, patient: str, period: Period, standing: Standing) -> Facts:
@@ -185,6 +196,9 @@ class InsurerSink:
 
     def _answer(self, versions: Sequence[Version]) -> str:
         (task,) = versions[-1:]
+        if self._access.mask is not None:
+            # The answer would be written here, beside its source.
+            return self._answering.refuse(task, NOT_ANSWERED)
         return self._answering.answer(task, self.standing)
 
     def _content(self, version: Version) -> Resource | None:

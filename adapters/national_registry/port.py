@@ -12,6 +12,7 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import Cursor, Query
 from fhir_server.core.version import Version
+from fhir_server.outbox.mask import Mask
 
 T = TypeVar("T")
 
@@ -71,7 +72,10 @@ class State(Protocol):
 
 
 class Surroundings(NamedTuple):
-    """The server around an adapter. `time_zone` is the zone of dates without one."""
+    """The server around an adapter. `time_zone` is the zone of dates without one.
+
+    With a `mask` nothing is told but through it.
+    """
 
     read: Read
     state: State
@@ -80,3 +84,4 @@ class Surroundings(NamedTuple):
     now: Callable[[], datetime]
     time_zone: str = "Europe/Moscow"
     allow_private_endpoints: bool = False
+    mask: Mask | None = None

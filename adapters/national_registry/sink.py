@@ -6,6 +6,7 @@ from typing import Any
 from adapters.national_registry import acknowledgement
 from adapters.national_registry.acknowledgement import Awaited
 from adapters.national_registry.client import AT_WORK, AnswerLost, Later, RegistryClient
+from adapters.national_registry.masked import masked_changes, masked_known
 from adapters.national_registry.port import Commit, Read, State, Surroundings, Transaction
 from adapters.national_registry.precedence import check_told
 from adapters.national_registry.section import Section
@@ -25,6 +26,7 @@ from fhir_server.core.version import Version, next_version
 from fhir_server.errors import DeliveryPending, DeliveryRejected
 from fhir_server.outbox.endpoint import OutboundPolicy, check_url
 from fhir_server.outbox.idempotency import idempotency_key as key_of
+from fhir_server.outbox.mask import Mask
 from fhir_server.outbox.session import OutboundSession
 
 NAME = "national-registry"
@@ -42,6 +44,7 @@ class NationalRegistrySink:
         commit: Commit,
         rules: Rules,
         batch_size: int,
+        mask: Mask | None = None,
     ) -> None:
         self._name = name
         self._client = client
@@ -50,6 +53,7 @@ class NationalRegistrySink:
         self._commit = commit
         self._rules = rules
         self._batch_size = batch_size
+        self._mask = mask
 
     @property
     def name(self) -> str:
@@ -87,7 +91,7 @@ class NationalRegistrySink:
                 told = [v for v in left if acknowledgement.reference(v) in awaited.covered]
                 receipts.append(self._answer(first, awaited))
             else:
-                key = idempotency_key if left == list(versions) else key_of(self._name, left)
+                key = idempotency_key if left == list(versions) else self._key(left)
                 receipts.append(self._send(left, key))
             left = [version for version in left if version not in told]
         return " ".join(receipts)
@@ -109,6 +113,8 @@ class NationalRegistrySink:
             return awaited.receipt
         try:
             receipt = self._client.ask(awaited.url, awaited.entries)
+            if self._mask is not None:
+                receipt = self._mask.digest(receipt)
         except DeliveryRejected as rejected:
             self._close(first, "failed", str(rejected))
             raise
@@ -120,8 +126,11 @@ class NationalRegistrySink:
 
     def _bundle(self, versions: Sequence[Version]) -> Resource:
         changes = [self._change(version) for version in versions]
+        told = changes
+        if self._mask is not None:
+            told = masked_changes(zip(versions, changes, strict=True), self._mask, self._rules)
         if versions[0].key.resource_type == "Patient":
-            return translate_patient(changes, self._rules)
+            return translate_patient(told, self._rules)
         known = {}
         for key in sorted(needed(changes)):
             found = self._read(key)
@@ -136,7 +145,13 @@ class NationalRegistrySink:
                     self._rules,
                 )
             known[key] = resource
-        return translate(changes, known, self._rules)
+        if self._mask is not None:
+            known = masked_known(known, self._mask)
+        return translate(told, known, self._rules)
+
+    def _key(self, versions: Sequence[Version]) -> str:
+        key = key_of(self._name, versions)
+        return key if self._mask is None else self._mask.digest(key)
 
     def _change(self, version: Version) -> Change:
         return Change(version.key, version.version_id, _body(version), self._before(version))
@@ -195,7 +210,7 @@ def from_settings(section: Mapping[str, Any], around: Surroundings) -> NationalR
     fields.check_all_known()
     client = RegistryClient(session, url, token, prefer_async=prefer_async)
     return NationalRegistrySink(
-        NAME, client, around.read, around.state, around.commit, rules, batch_size
+        NAME, client, around.read, around.state, around.commit, rules, batch_size, around.mask
     )
 
 

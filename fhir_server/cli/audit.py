@@ -67,6 +67,17 @@ def head(store: _Store = None) -> None:
 
 
 @app.command()
+def rotate(
+    key: Annotated[str, typer.Argument(help="The id of a key in FHIR_SERVER_AUDIT_KEYS.")],
+    store: _Store = None,
+) -> None:
+    """Go on with another key, in every server; give it to all of them before."""
+    with start_up.told_in_one_line():
+        _with(store, lambda opened: verify_trail.rotate(opened.store.trail, key, operator()))
+    _stdout.print(f"the audit trail goes on with the key {key}", markup=False)
+
+
+@app.command()
 def prune(
     keep_days: Annotated[int, typer.Option(min=1, help="Records of so many days are kept.")],
     store: _Store = None,

@@ -40,4 +40,4 @@ def deliver(
             _stderr.print("fhir-server: a delivery could not be ended; its lease will")
             raise typer.Exit(1)
     finally:
-        asyncio.run(components.store.close())
+        asyncio.run(components.close())

@@ -131,6 +131,12 @@ async def _import_export(store: OpenStore, path: Path, progress: Progress, redel
     if moved.there:
         said += f", {moved.there} were there"
     _stdout.print(f"{path}: {said}; verified, digest {moved.manifest.digest}", markup=False)
+    if moved.acting:
+        _stderr.print(
+            f"{moved.acting} versions have a narrative that acts where it is shown; a history is "
+            "restored as it was",
+            style="yellow",
+        )
     undelivered_from = moved.manifest.undelivered_from
     if undelivered_from is not None and not redeliver:
         _stderr.print(

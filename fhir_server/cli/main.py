@@ -13,6 +13,7 @@ from fhir_server.cli import (
     mappings,
     pseudonyms,
     readings,
+    registrations,
     staff,
     terminology,
 )
@@ -43,6 +44,7 @@ app.add_typer(terminology.app, name="terminology")
 app.add_typer(clients.app, name="clients")
 app.add_typer(gateways.app, name="gateways")
 app.add_typer(staff.app, name="staff")
+app.add_typer(registrations.app, name="registrations")
 app.add_typer(audit.app, name="audit")
 app.add_typer(pseudonyms.app, name="pseudonyms")
 app.command("check-store")(check_store)

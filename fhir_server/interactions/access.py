@@ -5,7 +5,8 @@ travels with the task and not through every signature, so no path can forget to 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from fhir_server.core import query_string
@@ -162,6 +163,16 @@ _current: ContextVar[Access | None] = ContextVar("access", default=None)
 def current() -> Access | None:
     """The access that this code runs for; None: nobody's request, or nothing is recorded."""
     return _current.get()
+
+
+@contextmanager
+def unnoted() -> Iterator[None]:
+    """Within it this task looks for itself: whoever decides what is shown of it notes that."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def begin(access: Access) -> None:

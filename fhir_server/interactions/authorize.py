@@ -6,8 +6,10 @@ https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from threading import Lock
 
+from fhir_server.core import resource_json
 from fhir_server.core.query_string import Params
 from fhir_server.core.search.parse import parse_criteria
 from fhir_server.core.security import subscriber
@@ -31,15 +33,24 @@ EMERGENCY_PURPOSES = frozenset({"BTG", "ETREAT"})
 
 _MOST_KEPT = 5_000
 
+Registered = Callable[[Principal], Principal | None]
+"""A principal as they are registered now; None: not any more."""
+
 
 class Authorizer:
     """One a process and store; safe from any thread.
 
     `defaults` say by purpose of use whether data may be used where no consent decides:
-    "permit", or they may not.
+    "permit", or they may not. `registered` says of whom a Subscription is for what they may
+    now, None if they are not here any more; without it they are as they were.
     """
 
-    def __init__(self, context: Context, defaults: Mapping[str, str]) -> None:
+    registered: Registered | None
+
+    def __init__(
+        self, context: Context, defaults: Mapping[str, str], registered: Registered | None = None
+    ) -> None:
+        self.registered = registered
         if context.outbox is None:
             raise ValueError("access rules follow the commit order, and there is none")
         self._circles = Circles(
@@ -111,21 +122,42 @@ class Authorizer:
         Raises:
             StoreUnavailable: it cannot be told.
         """
-        # Most are asked about often; few words are found faster than a resource is read.
-        is_marked = subscriber.EXTENSION.encode() in (subscription.body or b"")
-        principal = subscriber.read(subscription.resource()) if is_marked else None
-        if principal is None:
+        asked = _subscriber(subscription.body)
+        if asked is None:
             return tuple(versions)
+        principal = asked if self.registered is None else self.registered(asked)
+        if principal is None:
+            return ()
         ctx = self._context
         reach = self.reach(ctx, principal)
         if reach.sees_everything:
             return tuple(versions)
         return Visibility(self._outbox, ctx.parameters, ctx.index).visible(reach, "r", versions)
 
+    def is_orphaned(self, subscription: Version) -> bool:
+        """Whether whom a Subscription is for is not here any more.
+
+        Raises:
+            StoreUnavailable: it cannot be told.
+        """
+        if self.registered is None:
+            return False
+        asked = _subscriber(subscription.body)
+        return asked is not None and self.registered(asked) is None
+
     def _circle(self, principal: Principal, context: str, glass: BrokenGlass | None) -> Circle:
         if glass is not None and context == "user":
             return Circle(frozenset((glass.patient.resource_id,)))
         return self._circles.of_context(principal, context)
+
+
+# The same few are asked about with every event, and every second.
+@lru_cache(maxsize=10_000)
+def _subscriber(body: bytes | None) -> Principal | None:
+    """Whose a Subscription is; None where it was made without access rules."""
+    if body is None or subscriber.EXTENSION.encode() not in body:
+        return None
+    return subscriber.read(resource_json.parse_resource(body))
 
 
 def _check_glass(principal: Principal) -> None:

@@ -94,14 +94,20 @@ class GuardedStore:
         return await asyncio.to_thread(self._visibility.deleted, self._reach, "r", key)
 
     async def read_many(self, keys: Sequence[ResourceKey]) -> tuple[Version, ...]:
-        return await self._visible("r", await self._store.read_many(keys))
+        with access.unnoted():
+            found = await self._store.read_many(keys)
+        return _noted(await self._visible("r", found))
 
     async def vread(self, key: ResourceKey, version_id: int) -> Version | None:
-        # First whether the resource is there at all, as for one that never was.
-        if await self.read(key) is None:
-            return None
-        found = await self._store.vread(key, version_id)
+        with access.unnoted():
+            # First whether the resource is there at all, as for one that never was.
+            if await self.read(key) is None:
+                return None
+            found = await self._store.vread(key, version_id)
         shown = () if found is None else await self._visible("r", (found,))
+        request = access.current()
+        if request is not None and shown:
+            request.read(shown[0])
         return shown[0] if shown else None
 
     async def history(self, query: HistoryQuery) -> Page:
@@ -114,7 +120,8 @@ class GuardedStore:
         found: list[Version] = []
         passed = 0
         while True:
-            page = await self._store.history(step)
+            with access.unnoted():
+                page = await self._store.history(step)
             versions = page.versions if is_as_told else page.versions[::-1]
             found += await self._visible(act, versions)
             passed += len(versions)
@@ -130,6 +137,7 @@ class GuardedStore:
         if len(found) > query.count:
             found = found[: query.count]
             end = Cursor((), found[-1].sequence)
+        _noted(tuple(found))
         return _page(query, found, end, page.as_of, is_as_told=is_as_told)
 
     async def search(self, query: Query) -> Page:
@@ -156,7 +164,9 @@ class GuardedStore:
         raise Forbidden("how a search runs is told to those who see everything")
 
     async def changes(self, after: int, limit: int) -> tuple[Version, ...]:
-        return await self._visible("s", await self._store.changes(after, limit))
+        with access.unnoted():
+            found = await self._store.changes(after, limit)
+        return _noted(await self._visible("s", found))
 
     async def keep(self, name: str, sealed: str) -> None:
         await self._store.keep(name, sealed)
@@ -182,6 +192,14 @@ class GuardedStore:
             names = {(version.key, version.version_id) for version in shown}
             request.hid(v for v in versions if (v.key, v.version_id) not in names)
         return shown
+
+
+def _noted(versions: tuple[Version, ...]) -> tuple[Version, ...]:
+    """What is shown is on record; what was looked at and is hidden was not accessed."""
+    request = access.current()
+    if request is not None:
+        request.saw(versions)
+    return versions
 
 
 def _page(

@@ -6,6 +6,7 @@ from fhir_server.core.security import subscriber
 from fhir_server.core.security.deidentify import LABEL
 from fhir_server.core.security.restriction import SUBSCRIPTION
 from fhir_server.core.security.scope import Permission
+from fhir_server.core.validation import narrative
 from fhir_server.core.whom import patient_of
 from fhir_server.errors import Forbidden, InvalidRequest, InvalidResource, Issue, NotFound
 from fhir_server.interactions.context import Context
@@ -46,7 +47,7 @@ def check_resource(ctx: Context, resource: Resource) -> tuple[Issue, ...]:
 
     Raises:
         InvalidResource: an error, where validation is strict; always, where the
-            server could not even version the resource.
+            server could not even version the resource, or it has a narrative that acts.
     """
     is_subscription = resource.get("resourceType") == SUBSCRIPTION
     if ctx.reach is not None and is_subscription and isinstance(resource.get("meta", {}), dict):
@@ -54,6 +55,8 @@ def check_resource(ctx: Context, resource: Resource) -> tuple[Issue, ...]:
         subscriber.mark(resource, ctx.reach.principal)
     issues = ctx.validator.check(resource)
     _check_standing(ctx, resource)
+    if not ctx.is_validation_strict:
+        _check_narratives(resource)
     if issues:
         is_fatal = ctx.is_validation_strict and any(
             issue.severity in ("error", "fatal") for issue in issues
@@ -61,6 +64,19 @@ def check_resource(ctx: Context, resource: Resource) -> tuple[Issue, ...]:
         if is_fatal or not isinstance(resource.get("meta", {}), dict):
             raise InvalidResource(issues=issues)
     return issues
+
+
+def _check_narratives(resource: Resource) -> None:
+    """What would act where it is shown is taken under no validation (strict finds it itself)."""
+    if issues := narrative_faults(resource):
+        raise InvalidResource(issues=issues)
+
+
+def narrative_faults(resource: Resource) -> tuple[Issue, ...]:
+    """Narratives of `resource` with anything that loads, runs or submits."""
+    told = "a narrative is formatted text: nothing in it loads, runs or submits"
+    found = narrative.acting(resource, str(resource.get("resourceType")))
+    return tuple(Issue("invalid", told, path) for path in found)
 
 
 def _check_standing(ctx: Context, resource: Resource) -> None:

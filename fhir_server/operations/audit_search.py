@@ -20,6 +20,7 @@ from fhir_server.core.security.audit_bounds import Bounds, bounds_of
 from fhir_server.core.security.audit_chain import ChainedText
 from fhir_server.core.version import Version
 from fhir_server.errors import InvalidSearch, TooCostly
+from fhir_server.operations.audit_links import AuditLinks
 from fhir_server.store.protocol import Page, Store
 from fhir_server.store.trail import Trail, TrailQuery
 
@@ -55,16 +56,18 @@ class AuditSearch:
         self._store = store
         self._find_index = find_index
         updated = parameters.get("AuditEvent", "_lastUpdated")
-        if updated is None:
+        own_id = parameters.get("AuditEvent", "_id")
+        if updated is None or own_id is None:
             raise LookupError("R4's search parameters are not known")
-        self._updated = updated
+        self._updated, self._own_id = updated, own_id
 
     async def search(self, query: Query) -> Page:
         """One page. There is no way back but to ask anew.
 
         Raises:
-            InvalidSearch: an order that is not of time, or criteria of other resources.
-            TooCostly: too much of the trail would have to be looked at.
+            InvalidSearch: an order that is not of time.
+            TooCostly: too much of the trail would have to be looked at, or a chain leads to
+                too many resources.
         """
         if query.before is not None:
             raise InvalidSearch("pages of AuditEvents are read forward")
@@ -74,9 +77,9 @@ class AuditSearch:
         stored = await self._store.search(
             query._replace(sort=(SortKey(self._updated, is_descending),), after=after.stored)
         )
-        walk = _Walk(
-            self._store.trail, query, self._find_index(), is_oldest_first=not is_descending
-        )
+        index = self._find_index()
+        settled = await AuditLinks(self._store, query, index, self._own_id).settled()
+        walk = _Walk(self._store.trail, settled, index, is_oldest_first=not is_descending)
         own = await walk.page(after, count + 1)
         total = stored.total
         if query.total is not Total.NONE and total is not None:
@@ -200,7 +203,7 @@ def events_of(record: ChainedText) -> Iterable[Version]:
 
 
 def _refuse(_resource_type: str) -> Iterable[Indexed]:
-    raise InvalidSearch("AuditEvents are not searched by what other resources say")
+    raise LookupError("what other resources say was to be settled before")
 
 
 def _is_behind(place: _Place, after: _Place, *, is_ascending: bool) -> bool:

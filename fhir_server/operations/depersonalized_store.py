@@ -6,6 +6,7 @@ or read by would tell, answer by answer, what the policy leaves out (ADR 0031).
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Protocol, TypeVar
 
 from fhir_server.core import resource_json
@@ -22,7 +23,7 @@ from fhir_server.core.search.query import (
     TokenValue,
     Value,
 )
-from fhir_server.core.security.deidentify import Masks, deidentify
+from fhir_server.core.security.deidentify import Masks, days_of, deidentify
 from fhir_server.core.security.deidentify_policy import DeidentificationPolicy
 from fhir_server.core.version import Version
 from fhir_server.errors import Forbidden
@@ -202,9 +203,12 @@ def deidentified(
     """What `version` is to a recipient: one state, without a history; None: nothing."""
     if version.body is None:
         return None
-    given = deidentify(version.resource(), policy, masks, types)
+    resource = version.resource()
+    given = deidentify(resource, policy, masks, types)
     if given is None:
         return None
+    # When it was stored tells when it was measured: it moves as the dates within.
+    moved = version.last_updated + timedelta(days_of(resource, policy, masks))
     key = ResourceKey(given["resourceType"], given["id"])
     body = resource_json.format(given)
-    return Version(key, 1, version.last_updated, "create", body, version.sequence)
+    return Version(key, 1, moved, "create", body, version.sequence)

@@ -36,9 +36,9 @@ from fhir_server.core.monitoring.place import Placed, place
 from fhir_server.core.monitoring.quarantine import NOTHING_KNOWN, About
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.version import Version, next_version
-from fhir_server.errors import MalformedResource
+from fhir_server.errors import Issue, MalformedResource
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.incoming import errors_of
+from fhir_server.interactions.incoming import errors_of, narrative_faults
 from fhir_server.operations.assignments import AssignmentLookUp, Assignments
 from fhir_server.operations.hold_back import HoldBack, Undecided
 from fhir_server.store.protocol import Transaction
@@ -250,7 +250,8 @@ class _Decision:
             values = form_values(reading, placement, self._gateway.received)
             return _Projected((IDENTIFIER_SYSTEM, str(values[0])), placed, form, values)
         resource = mapping.project(reading, placement, self._gateway.received)
-        if self._ctx.is_validation_strict and (issues := errors_of(self._ctx, resource)):
+        faults_of = errors_of if self._ctx.is_validation_strict else _acting
+        if issues := faults_of(self._ctx, resource):
             detail = f"{issues[0].expression or 'Observation'}: {issues[0].diagnostics}"
             fault = Fault(QuarantineReason.INVALID_RESOURCE, detail)
             return _Unplaced(fault, About(reading.device, placement.patient))
@@ -312,3 +313,8 @@ def _held_result(undecided: Undecided, task: ResourceKey) -> ReadingResult:
         detail=fault.detail,
         quarantine=str(task),
     )
+
+
+def _acting(_ctx: Context, resource: Resource) -> tuple[Issue, ...]:
+    """What forbids to store a reading where validation only warns."""
+    return narrative_faults(resource)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.version import Version
+from fhir_server.outbox.mask import Mask
 
 DELIVERY_SECONDS = 60.0
 """What one `deliver` may take: a sink keeps its own deadline."""
@@ -96,7 +97,8 @@ class Access(NamedTuple):
     """What an adapter is made with, beside its own section of the settings.
 
     `base_url` is the FHIR base of this server, "" if it is not set; `time_zone` the IANA
-    name of where bare dates are.
+    name of where bare dates are. With a `mask` nothing is told but through it; adapters from
+    other packages need not: what they are shown is masked.
     """
 
     records: Records
@@ -104,6 +106,7 @@ class Access(NamedTuple):
     allow_private_endpoints: bool = False
     base_url: str = ""
     time_zone: str = "Europe/Moscow"
+    mask: Mask | None = None
 
 
 SinkFactory = Callable[[Mapping[str, Any], Access], Sink]

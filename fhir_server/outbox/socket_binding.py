@@ -17,8 +17,9 @@ from fhir_server.core.notification_text import encode
 from fhir_server.core.security import subscriber
 from fhir_server.core.subscription import Content, Status, Subscription
 from fhir_server.core.version import Version
-from fhir_server.errors import InvalidResource, NotAcceptable
-from fhir_server.outbox.telling import Visible, everything
+from fhir_server.errors import DeliveryWithheld, InvalidResource, NotAcceptable
+from fhir_server.outbox.subscription_sink import version_before
+from fhir_server.outbox.telling import Masking, Visible, everything, unmasked
 from fhir_server.store.protocol import Delivery, DeliveryState, Outbox
 
 _LEASE = 10.0
@@ -39,6 +40,7 @@ class SocketSurroundings(NamedTuple):
     element_types: ElementTypes
     owner: str
     visible: Visible = everything
+    masking: Masking = unmasked
 
 
 class Told(NamedTuple):
@@ -109,13 +111,25 @@ class SocketBinding:
             if delivery.state in _TOLD:
                 version = self._shared.outbox.version(delivery)
                 if self._shared.visible(self._current or version, (version,)):
-                    events.append(Event(self._number, version))
+                    given = self._masked(version)
+                    events += [] if given is None else [Event(self._number, given)]
         self._place = found[-1].delivery_id
         if not events:
             return Told("", found)
         if self.is_bare:
             return Told(f"ping {self.key.resource_id}", found)
         return Told(self._notification(Kind.EVENT, events), found)
+
+    def _masked(self, version: Version) -> Version | None:
+        """What the subscriber's policy leaves of it."""
+        assert self._current is not None
+        try:
+            mask = self._shared.masking(self._current)
+        except DeliveryWithheld:
+            return None
+        if mask is None:
+            return version
+        return mask.version(version, version_before(self._shared.outbox, version))
 
     def acknowledge(self, told: Told) -> None:
         """Write down that the client was given them; another socket may have done so."""

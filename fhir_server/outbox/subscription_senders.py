@@ -196,6 +196,8 @@ class SubscriptionSenders:
             subscription_status.report_trouble(self._shared.outbox, key, reason)
         for key, state in self._shared.book.current():
             subscription = state.subscription
+            if subscription is not None and self._shared.is_orphaned(state.version):
+                subscription_status.disown(self._shared.outbox, key)
             if subscription is None:
                 with self._lock:
                     for name in (str(key), f"{key}{HANDSHAKE}"):

@@ -9,10 +9,18 @@ from fhir_server.core.subscription import Status, Subscription
 from fhir_server.core.version import Version
 from fhir_server.errors import DeliveryDeferred, DeliveryRejected, DeliveryWithheld
 from fhir_server.outbox import subscription_status
+from fhir_server.outbox.mask import NOTHING_LEFT, KeysAwayError, Mask
 from fhir_server.outbox.subscription_book import SubscriptionBook
 from fhir_server.outbox.subscription_channel import NotificationChannel, UnreachableError
 from fhir_server.outbox.subscription_route import HANDSHAKE
-from fhir_server.outbox.telling import Visible, everything
+from fhir_server.outbox.telling import (
+    Masking,
+    Orphaned,
+    Visible,
+    everything,
+    nobody_leaves,
+    unmasked,
+)
 from fhir_server.store.protocol import DeliveryState, Outbox
 
 HANDSHAKE_ATTEMPTS = 5
@@ -27,7 +35,7 @@ class Surroundings(NamedTuple):
 
     `unreachable` is told of silent endpoints, `failing` of those that answer a failure, with
     the seconds they ask for, `well` of those that took something. `visible` says what may be
-    told.
+    told, `masking` how, `is_orphaned` whether there still is somebody to tell.
     """
 
     outbox: Outbox
@@ -38,6 +46,8 @@ class Surroundings(NamedTuple):
     failing: Callable[[str, float | None], None]
     well: Callable[[str], None]
     visible: Visible = everything
+    masking: Masking = unmasked
+    is_orphaned: Orphaned = nobody_leaves
 
 
 def standing(shared: Surroundings, subscription: Subscription, total: int) -> Standing:
@@ -49,6 +59,13 @@ def standing(shared: Surroundings, subscription: Subscription, total: int) -> St
         total,
         base_url=shared.base_url,
     )
+
+
+def version_before(outbox: Outbox, version: Version) -> Version | None:
+    """Of a deletion what was deleted; of what a mask can read by itself nothing."""
+    if version.body is not None or version.version_id == 1:
+        return None
+    return outbox.read(version.key, version.version_id - 1)
 
 
 class EventSink:
@@ -92,7 +109,14 @@ class EventSink:
             raise DeliveryDeferred("the handshake comes first")
         subscription = state.subscription
         self._check_visible(current, versions)
-        events = self._numbered(versions)
+        try:
+            mask = shared.masking(current)
+            events = self._numbered(self._masked(mask, versions))
+            if mask is not None:
+                idempotency_key = mask.digest(idempotency_key)
+        except KeysAwayError as error:
+            self._failed(str(error))
+            raise DeliveryDeferred(str(error)) from None
         try:
             receipt = shared.channel.notify(
                 subscription,
@@ -112,7 +136,8 @@ class EventSink:
         shared.well(subscription.channel.endpoint)
         if state.status is Status.ERROR:
             subscription_status.report_recovery(shared.outbox, self._key)
-        return receipt
+        # A digest of what was sent would tie it to its source.
+        return receipt if mask is None else f"{mask.recipient} {mask.digest(receipt)}"
 
     def close(self) -> None:
         """The channel is shared, and closed by whoever owns it."""
@@ -123,6 +148,20 @@ class EventSink:
         hidden = {version.sequence for version in versions} - shown
         if hidden:
             raise DeliveryWithheld("the subscriber may not see it", hidden)
+
+    def _masked(self, mask: Mask | None, versions: Sequence[Version]) -> Sequence[Version]:
+        """What the subscriber's policy leaves of each."""
+        if mask is None:
+            return versions
+        given: dict[int, Version] = {}
+        for version in versions:
+            made = mask.version(version, version_before(self._shared.outbox, version))
+            if made is not None:
+                given[version.sequence] = made
+        hidden = {version.sequence for version in versions} - given.keys()
+        if hidden:
+            raise DeliveryWithheld(NOTHING_LEFT, hidden)
+        return list(given.values())
 
     def _numbered(self, versions: Sequence[Version]) -> list[Event]:
         """Each version with its place among all that the subscription ever was to get."""

@@ -53,6 +53,19 @@ def give_up(outbox: Outbox, key: ResourceKey, before: datetime) -> None:
     _move(outbox, key, Status.OFF, "switched off: its endpoint failed for too long", is_due)
 
 
+def disown(outbox: Outbox, key: ResourceKey) -> None:
+    """Whom it is for is not registered any more: switched off, and what waits is rejected.
+
+    Raises:
+        StoreUnavailable: it could not be written.
+    """
+
+    def is_due(_current: Version, resource: Resource) -> bool:
+        return resource.get("status") != Status.OFF
+
+    _move(outbox, key, Status.OFF, "switched off: its subscriber may not ask any more", is_due)
+
+
 def switch_off(outbox: Outbox, key: ResourceKey, now: datetime) -> None:
     """The end has come.
 

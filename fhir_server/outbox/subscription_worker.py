@@ -16,7 +16,14 @@ from fhir_server.outbox.subscription_lanes import Lanes
 from fhir_server.outbox.subscription_route import SubscriptionRoute
 from fhir_server.outbox.subscription_senders import SubscriptionSenders
 from fhir_server.outbox.subscription_sink import Surroundings
-from fhir_server.outbox.telling import Visible, everything
+from fhir_server.outbox.telling import (
+    Masking,
+    Orphaned,
+    Visible,
+    everything,
+    nobody_leaves,
+    unmasked,
+)
 from fhir_server.store.protocol import Outbox, Routed
 
 # One failure among many successes costs little; what fails each time is soon left alone.
@@ -39,6 +46,8 @@ class Subscriptions:
         *,
         base_url: str = "",
         visible: Visible = everything,
+        masking: Masking = unmasked,
+        is_orphaned: Orphaned = nobody_leaves,
         threads: int = 8,
         pace: Pace = PACE,
         patience: timedelta = timedelta(days=7),
@@ -50,6 +59,8 @@ class Subscriptions:
         self._now = now
         self._base_url = base_url
         self._visible = visible
+        self._masking = masking
+        self._is_orphaned = is_orphaned
         self._threads = threads
         self._pace = pace
         self._patience = patience
@@ -85,6 +96,8 @@ class Subscriptions:
             self._failing,
             self._well,
             self._visible,
+            self._masking,
+            self._is_orphaned,
         )
         self._senders = SubscriptionSenders(
             shared,

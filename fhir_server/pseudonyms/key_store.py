@@ -66,6 +66,7 @@ class PseudonymKeys:
         with _told():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600)
+            self._path, self._file = path, _file_at(path)
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
             self._connection.execute("PRAGMA synchronous = FULL")
@@ -88,6 +89,7 @@ class PseudonymKeys:
         """
         finder = self._finder(recipient, str(patient))
         with self._lock, _told():
+            self._check_file()
             row = self._find(finder)
             if row is None:
                 made = secrets.token_hex(16)
@@ -109,6 +111,7 @@ class PseudonymKeys:
     def patient(self, recipient: str, pseudonym: str) -> ResourceKey | None:
         """Whose a pseudonym is; None: nobody's whom the recipient knows."""
         with self._lock, _told():
+            self._check_file()
             row = self._connection.execute(
                 "SELECT sealed FROM pseudonym WHERE recipient = ? AND pseudonym = ?",
                 (recipient, pseudonym),
@@ -168,6 +171,11 @@ class PseudonymKeys:
     def _known(self, sealed: bytes, recipient: str, pseudonym: str) -> Known:
         return _decode(self._opened(sealed, f"{recipient}|{pseudonym}"))
 
+    def _check_file(self) -> None:
+        """What was moved away or replaced can still be written to, and nobody else reads it."""
+        if _file_at(self._path) != self._file:
+            raise StoreUnavailable("the keys of pseudonyms are another file now: restart")
+
     def _check_key(self) -> None:
         with _told():
             self._connection.execute(
@@ -193,6 +201,11 @@ def parse_key(text: str) -> bytes:
             "FHIR_SERVER_PSEUDONYM_KEY: 32 bytes in base64 are needed: openssl rand -base64 32"
         )
     return key
+
+
+def _file_at(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _draw_days(most: int) -> int:

@@ -50,6 +50,9 @@ _STATUS = {
     "TooCostly": "422",
     "Unavailable": "503",
 }
+# What the edge may say before any route has a word.
+_OF_ALL = {"TooSlow": "408", "Throttled": "429", "HeadTooLarge": "431", "Unavailable": "503"}
+_OF_SECURED = {"Unauthenticated": "401", "Forbidden": "403"}
 
 
 def openapi_routes(table: Sequence[FhirRoute], prefix: str = "/fhir") -> list[BaseRoute]:
@@ -77,6 +80,12 @@ def describe(table: Sequence[FhirRoute], prefix: str = "/fhir") -> dict[str, Any
         name = name_of(route)
         item[route.method.lower()] = _operation(name, templates.get(name, {"summary": name}))
     document["paths"] = fhir | document["paths"]
+    for item in document["paths"].values():
+        for method, operation in item.items():
+            if method != "parameters":
+                is_open = operation.get("security") == []
+                for name, status in (_OF_ALL if is_open else _OF_ALL | _OF_SECURED).items():
+                    operation["responses"].setdefault(status, _reference("responses", name))
     return document
 
 

@@ -70,7 +70,7 @@ class _Sending:
         ctx: Context = state.context
         name = request.path_params["mapping"]
         mapping = _readings_mapping(request, name)
-        admission = self._rates.admit(request.scope.get("principal"))
+        admission = await self._rates.admit(request.scope.get("principal"), state.shared_rates)
         gateway = _gateway(request, headers, ctx.now())
         if admission.gateway_id and not gateway.gateway_id:
             gateway = gateway._replace(gateway_id=admission.gateway_id)

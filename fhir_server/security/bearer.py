@@ -62,6 +62,10 @@ class BearerAuthenticator:
             self._revision = revision
         name = sha256(token.encode()).digest()
         known = self._known.get(name)
+        if known is not None and self._now().timestamp() >= known.until:
+            # Over, or only to be asked about again: its issuer says which.
+            self._known.pop(name, None)
+            known = None
         if known is None:
             known = await self._verify(token)
             # Asked for before the revision that is the newest by now: perhaps by its rules.
@@ -69,9 +73,6 @@ class BearerAuthenticator:
                 self._known[name] = known
                 if len(self._known) > _MOST_KEPT:
                     self._known.popitem(last=False)
-        elif self._now().timestamp() >= known.until:
-            del self._known[name]
-            raise Unauthenticated("the token is over")
         return known.principal
 
     async def _verify(self, token: str) -> Verified:

@@ -14,6 +14,7 @@ from fhir_server.core.security.registration import (
     Gateway,
     check_name,
     from_document,
+    name_of,
     to_document,
 )
 from fhir_server.store.security.protocol import Document, SecurityStore
@@ -52,7 +53,7 @@ class Registrations:
 
     def add(self, registration: Client | Account | Gateway) -> None:
         """Raises `ValueError`: the name is none, or there is one of that name."""
-        name = check_name(_name(registration))
+        name = check_name(name_of(registration))
 
         def decide(found: Document | None) -> Document:
             if found is not None:
@@ -122,7 +123,3 @@ def parse_gateway_key(text: str) -> GatewayKey | None:
 def hashed(secret: str) -> str:
     """For secrets of 256 random bits: nobody guesses these, so nothing slower is needed."""
     return sha256(secret.encode()).hexdigest()
-
-
-def _name(registration: Client | Account | Gateway) -> str:
-    return registration.client_id if isinstance(registration, Client) else registration.name

@@ -10,6 +10,7 @@ from fhir_server.core.form import Filled
 from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
+from fhir_server.core.security.audit_chain import NO_KEYS, ChainKeys
 from fhir_server.store.checking import Checkable
 from fhir_server.store.protocol import Archive, Definable, Extend, Outbox, Store
 from fhir_server.store.sqlite.store import SqliteStore
@@ -37,13 +38,13 @@ def open_store(
     parameters: SearchParameters,
     now: Callable[[], datetime],
     extend: Extend | None = None,
-    trail_key: bytes = b"",
+    trail_keys: ChainKeys = NO_KEYS,
 ) -> OpenStore:
     """Open the store that `url` names; an SQLite file is made if it is not there.
 
     `extend` says what to index by when parameters were added; without it nothing is added.
 
-    `trail_key` is what the chain of the audit trail is made with.
+    `trail_keys` is what the chain of the audit trail is made with.
 
     ``sqlite:///./data/fhir.db`` is relative, ``sqlite:////var/lib/fhir.db`` absolute,
     ``sqlite:///:memory:`` gone with the process. ``mongodb://host/name?replicaSet=…`` is a
@@ -57,13 +58,13 @@ def open_store(
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
         return SqliteStore(
-            sqlite_path(url), indexer, parameters, now, extend=extend, trail_key=trail_key
+            sqlite_path(url), indexer, parameters, now, extend=extend, trail_keys=trail_keys
         )
     if scheme in ("mongodb", "mongodb+srv"):
         # Imported when it is asked for: its drivers are large, and most need but a file.
         from fhir_server.store.mongo.store import open_mongo
 
-        return open_mongo(url, indexer, parameters, now, extend=extend, trail_key=trail_key)
+        return open_mongo(url, indexer, parameters, now, extend=extend, trail_keys=trail_keys)
     raise ValueError(f"no store is known by the scheme {scheme!r}; use sqlite:///… or mongodb://…")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from fhir_server.core.security.audit_chain import ChainedText, ChainLink
+from fhir_server.core.security.audit_chain import ChainedText, ChainKeys, ChainLink
 
 
 class TrailEntry(NamedTuple):
@@ -30,10 +30,14 @@ class TrailQuery(NamedTuple):
 
 
 class TrailEnds(NamedTuple):
-    """What was pruned last, and the newest: the chain is what lies between."""
+    """What was pruned last, and the newest: the chain is what lies between.
+
+    `key` is the id of the key that it goes on with.
+    """
 
     pruned: ChainLink
     newest: ChainLink
+    key: str = ""
 
 
 class Trail(Protocol):
@@ -44,7 +48,7 @@ class Trail(Protocol):
     """
 
     @property
-    def key(self) -> bytes:
+    def keys(self) -> ChainKeys:
         """What the chain is made with."""
         ...
 
@@ -56,6 +60,15 @@ class Trail(Protocol):
 
     async def newest_before(self, when: datetime) -> ChainLink | None:
         """The newest record from before `when`; None: there is none left."""
+        ...
+
+    async def turn_key(self, key_id: str, entries: Sequence[TrailEntry]) -> None:
+        """Go on with another key in every process: `entries` are the last of the old one and,
+        once more, the first of the new.
+
+        Raises:
+            StoreUnavailable: one of the two is not among `keys`.
+        """
         ...
 
     async def prune(self, up_to: ChainLink, entries: Sequence[TrailEntry]) -> None:

@@ -117,6 +117,13 @@ def test_statuses_are_those_that_errors_become():
             assert errors <= known, path
 
 
+def test_what_the_edge_may_say_is_said_of_every_route():
+    for path, method, operation in operations():
+        assert {"408", "429", "431", "503"} <= operation["responses"].keys(), (path, method)
+        slow_down = resolved(operation["responses"]["429"])
+        assert path.startswith("/auth") or "Retry-After" in slow_down["headers"], path
+
+
 def test_answers_are_what_is_described(server, client):
     check(
         {"$ref": "#/components/schemas/CapabilityStatement"},

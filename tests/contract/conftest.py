@@ -15,6 +15,7 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.index import Indexer
 from fhir_server.core.search.parse import parse
 from fhir_server.core.search.query import Query
+from fhir_server.core.security.audit_chain import ChainKeys
 from fhir_server.core.version import Version, deletion, next_version
 from fhir_server.definitions import Definitions, load
 from fhir_server.store.open import OpenStore, open_store
@@ -60,11 +61,11 @@ class Driver:
     def outbox(self) -> Any:
         return self.store.outbox
 
-    def open_another(self) -> OpenStore:
-        """The same data, as another process of the server has it open."""
+    def open_another(self, *keys: ChainKeys) -> OpenStore:
+        """The same data, as another process of the server has it open; with keys of its trail."""
 
         async def opened() -> OpenStore:
-            return self._open()
+            return self._open(*keys)
 
         store = self.run(opened())
         self._opened.append(store)
@@ -187,7 +188,7 @@ def make_driver(
     def make(url: str) -> Driver:
         clock = Clock()
         return Driver(
-            lambda: open_store(url, indexer, definitions.parameters, clock, extend),
+            lambda *keys: open_store(url, indexer, definitions.parameters, clock, extend, *keys),
             runner,
             clock,
             definitions,

@@ -34,7 +34,7 @@ def everything(driver):
 
 
 def faults(driver, after=GENESIS):
-    return list(check_chain(everything(driver), after, driver.store.trail.key))
+    return list(check_chain(everything(driver), after, driver.store.trail.keys.of("")))
 
 
 def test_records_follow_each_other_in_one_chain(driver):

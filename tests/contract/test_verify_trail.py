@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 
 from fhir_server.core.security import audit_record
-from fhir_server.core.security.audit_chain import GENESIS, ChainLink
+from fhir_server.core.security.audit_chain import GENESIS, NO_KEYS, ChainKeys, ChainLink
 from fhir_server.core.security.audit_record import Asker, AuditRecord
-from fhir_server.operations.verify_trail import check_key, prune, verify
+from fhir_server.errors import StoreUnavailable
+from fhir_server.operations.verify_trail import check_key, prune, rotate, verify
 from fhir_server.store.trail import TrailEntry
 
 
@@ -136,11 +137,95 @@ def test_a_link_that_is_kept_fits_while_its_record_is_there(filled):
 
 def test_a_chain_is_not_gone_on_with_with_another_key(filled):
     filled.run(check_key(filled.store.trail))
-    filled.store.trail.key = b"another"
+    filled.store.trail.keys = ChainKeys({"": b"another"})
     with pytest.raises(ValueError, match="AUDIT_KEY"):
         filled.run(check_key(filled.store.trail))
-    assert len(verified(filled).faults) == 6
+    assert verified(filled).faults == ("records from 1: made with a key, which is not given",)
 
 
 def test_an_empty_chain_takes_any_key(driver):
     driver.run(check_key(driver.store.trail))
+
+
+OLD, NEW = {"": b"", "2026": b"old"}, {"2027": b"new"}
+
+
+def recorded(driver, store):
+    record = audit_record.format(AuditRecord("read", "R"))
+    driver.run(store.commit(lambda tx: tx.record([TrailEntry(record)])))
+
+
+def turned(driver):
+    """A store with both keys, whose trail went on with one and then the other."""
+    store = driver.open_another(ChainKeys(OLD | NEW))
+    for key in ("2026", "2027"):
+        driver.run(rotate(store.trail, key, Asker("operator")))
+        recorded(driver, store)
+    return store
+
+
+def faults(driver, keys):
+    return driver.run(verify(driver.open_another(ChainKeys(keys)).trail)).faults
+
+
+def test_a_chain_is_verified_over_changes_of_its_key(filled):
+    store = turned(filled)
+    assert driver_sees(filled, store) == (12, ())
+    filled.run(check_key(store.trail))
+    assert filled.run(store.trail.ends()).key == "2027"
+
+
+def driver_sees(driver, store):
+    found = driver.run(verify(store.trail))
+    return found.records, found.faults
+
+
+def test_a_process_without_the_key_in_use_appends_nothing(filled):
+    store = turned(filled)
+    newest = filled.run(store.trail.ends()).newest
+    for keys in (NO_KEYS, ChainKeys(OLD)):
+        other = filled.open_another(keys)
+        with pytest.raises(StoreUnavailable, match="2027"):
+            recorded(filled, other)
+        with pytest.raises(ValueError, match="2027"):
+            filled.run(check_key(other.trail))
+    assert filled.run(store.trail.ends()).newest == newest
+    recorded(filled, store)
+
+
+def test_a_key_that_was_taken_away_is_named(filled):
+    turned(filled)
+    unknown = "the key 2026 of FHIR_SERVER_AUDIT_KEYS, which is not given"
+    assert faults(filled, {"": b"", **NEW}) == (f"records 8 to 10: made with {unknown}",)
+    assert "2027" in faults(filled, OLD)[0]
+    assert faults(filled, {**OLD, "2027": b"another"}) != ()
+
+
+def test_a_record_of_an_old_key_is_missed_when_it_is_changed(filled, intruder):
+    turned(filled)
+    record = audit_record.format(AuditRecord("read", "R", request="another"))
+    intruder.change(9, record)
+    assert faults(filled, OLD | NEW) == ("record 9: not what was written",)
+
+
+def test_a_change_of_keys_that_nobody_signed_is_none(filled, intruder):
+    store = turned(filled)
+    forged = AuditRecord("audit-rotate", "U", request="audit rotate 2027 2026")
+    intruder.change(12, audit_record.format(forged))
+    assert filled.run(verify(store.trail)).faults == ("record 12: not what was written",)
+
+
+def test_what_was_pruned_takes_the_need_of_its_key_along(filled):
+    store = turned(filled)
+    filled.clock.advance(60)
+    recorded(filled, store)
+    before = filled.clock() - timedelta(seconds=30)
+    assert filled.run(prune(store.trail, before, Asker("operator"))) == 12
+    assert faults(filled, NEW) == ()
+
+
+def test_only_a_key_that_is_given_is_turned_to(filled):
+    store = turned(filled)
+    for key, told in (("2027", "already"), ("2028", "not given")):
+        with pytest.raises(ValueError, match=told):
+            filled.run(rotate(store.trail, key, Asker("operator")))

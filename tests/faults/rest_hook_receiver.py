@@ -1,9 +1,10 @@
 """A subscriber's endpoint as a process: keeps what it gets, answers as it is told.
 
 POST /control sets the behaviour by JSON: {"path": "/a", "status": 500, "delay": 0.0,
-"cut": false}; GET /journal?path=/a is what came there, one object a request.
+"cut": false, "is_fhir": false}; GET /journal?path=/a is what came there, one object a request.
 """
 
+import hashlib
 import json
 import sys
 import threading
@@ -55,12 +56,19 @@ class Handler(BaseHTTPRequestHandler):
         if is_cut:
             self.close_connection = True
             return None
-        return self.answer(status, b"")
+        location = None
+        if behaviour.get("is_fhir"):
+            resource_type = urlsplit(self.path).path.rpartition("/")[2]
+            name = hashlib.sha256(self.path.encode() + body).hexdigest()[:12]
+            location = f"{resource_type}/there-{name}"
+        return self.answer(status, b"", location)
 
     do_PUT = do_POST  # noqa: N815
 
-    def answer(self, status, body):
+    def answer(self, status, body, location=None):
         self.send_response(status)
+        if location is not None:
+            self.send_header("Location", location)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

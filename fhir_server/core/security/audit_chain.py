@@ -6,9 +6,11 @@ without one, whoever keeps a digest elsewhere can tell that all before it is as 
 """
 
 import hmac
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from struct import Struct
 from typing import NamedTuple
+
+from fhir_server.errors import StoreUnavailable
 
 _NUMBERS = Struct(">QQ")
 
@@ -39,6 +41,39 @@ def parse_link(text: str) -> ChainLink:
     if not number.isdecimal() or len(digest) != 2 * len(GENESIS.digest):
         raise ValueError("a link of the chain is written number:digest")
     return ChainLink(int(number), bytes.fromhex(digest))
+
+
+class ChainKeys:
+    """The keys by their ids; "" is the one that was there before others had ids.
+
+    Without any the chain is made with an empty key.
+    """
+
+    def __init__(self, by_id: Mapping[str, bytes]) -> None:
+        self._by_id = {"": b""} if not any(by_id.values()) else dict(by_id)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        return iter(self._by_id.items())
+
+    def find(self, key_id: str) -> bytes | None:
+        return self._by_id.get(key_id)
+
+    def of(self, key_id: str) -> bytes:
+        """Raises `StoreUnavailable`: what is appended without it would not fit."""
+        found = self._by_id.get(key_id)
+        if found is None:
+            raise StoreUnavailable(
+                f"the audit trail goes on with {told_key(key_id)}, not given here"
+            )
+        return found
+
+
+NO_KEYS = ChainKeys({})
+
+
+def told_key(key_id: str) -> str:
+    """How a key is called in messages."""
+    return f"the key {key_id} of FHIR_SERVER_AUDIT_KEYS" if key_id else "FHIR_SERVER_AUDIT_KEY"
 
 
 class ChainedText(NamedTuple):

@@ -78,15 +78,23 @@ def deidentify(
     if rules is None or "modifierExtension" in resource or "implicitRules" in resource:
         return None
     key = ResourceKey(resource_type, resource["id"])
-    whose = reference.parse(patient_of(resource))
-    subject = key if whose is None else ResourceKey(whose.resource_type, whose.resource_id)
-    days = masks.days(subject) if policy.shift_days else 0
+    days = days_of(resource, policy, masks)
     kept = _Mask(masks, types, days).within(resource, resource_type, rules)
     if kept is None:
         return None
     given = {name: value for name, value in kept.items() if name != "resourceType"}
     meta = {"security": [dict(LABEL)]}
     return {"resourceType": resource_type, "id": masks.pseudonym(key), "meta": meta, **given}
+
+
+def days_of(resource: Resource, policy: DeidentificationPolicy, masks: Masks) -> int:
+    """By how many days the dates of a stored `resource` move: those of its patient."""
+    if not policy.shift_days:
+        return 0
+    whose = reference.parse(patient_of(resource))
+    if whose is None:
+        return masks.days(ResourceKey(resource["resourceType"], resource["id"]))
+    return masks.days(ResourceKey(whose.resource_type, whose.resource_id))
 
 
 class _ModifiedError(Exception):

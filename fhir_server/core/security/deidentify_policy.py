@@ -13,6 +13,11 @@ from fhir_server.core.element_types import ElementTypes
 _PLAIN = ("keep", "text", "year", "month", "hash")
 _COUNTED = ("prefix", "round")
 _MOST_SHIFT_DAYS = 3_650
+_WHO = {
+    "clients": "client ids",
+    "adapters": "names of adapters",
+    "subscriptions": "ids of Subscriptions, or URLs that their endpoints begin with",
+}
 
 
 class Action(NamedTuple):
@@ -28,7 +33,9 @@ Rules = Mapping[str, "Action | Rules"]
 
 @dataclass(frozen=True)
 class DeidentificationPolicy:
-    """`clients` are those who get only this from the FHIR API.
+    """`clients` are those who get only this from the FHIR API, `adapters` those of the settings
+    that push only this, `subscriptions` the ids of Subscriptions, or beginnings of their
+    endpoints, that tell only this.
 
     Dates of a patient are all moved by the same whole days, up to `shift_days` in either
     direction; 0 leaves them.
@@ -38,6 +45,8 @@ class DeidentificationPolicy:
     types: Mapping[str, Rules]
     shift_days: int = 0
     clients: frozenset[str] = field(default_factory=frozenset)
+    adapters: frozenset[str] = field(default_factory=frozenset)
+    subscriptions: frozenset[str] = field(default_factory=frozenset)
 
 
 def read_policy(
@@ -51,7 +60,7 @@ def read_policy(
     Raises:
         ValueError: something in it means nothing; it names what.
     """
-    unknown = set(values) - {"types", "shift_days", "clients"}
+    unknown = set(values) - {"types", "shift_days", *_WHO}
     if unknown:
         raise ValueError(f"deidentification.{recipient}: {', '.join(sorted(unknown))} is not known")
     types = values.get("types")
@@ -60,9 +69,6 @@ def read_policy(
     shift_days = values.get("shift_days", 0)
     if not isinstance(shift_days, int) or not 0 <= shift_days <= _MOST_SHIFT_DAYS:
         raise ValueError(f"deidentification.{recipient}.shift_days: 0 to {_MOST_SHIFT_DAYS}")
-    clients = values.get("clients", ())
-    if not isinstance(clients, list | tuple) or not all(isinstance(c, str) for c in clients):
-        raise ValueError(f"deidentification.{recipient}.clients: a list of client ids")
     return DeidentificationPolicy(
         recipient,
         {
@@ -70,8 +76,15 @@ def read_policy(
             for name, rules in types.items()
         },
         shift_days,
-        frozenset(clients),
+        **{who: _read_names(f"deidentification.{recipient}.{who}", values, who) for who in _WHO},
     )
+
+
+def _read_names(where: str, values: Mapping[str, Any], who: str) -> frozenset[str]:
+    names = values.get(who, ())
+    if not isinstance(names, list | tuple) or not all(n and isinstance(n, str) for n in names):
+        raise ValueError(f"{where}: a list of {_WHO[who]}")
+    return frozenset(names)
 
 
 def _read_rules(where: str, resource_type: str, values: Any, known: ElementTypes) -> Rules:

@@ -95,6 +95,11 @@ def parse_key(text: str) -> ResourceKey | None:
     return ResourceKey(resource_type, resource_id) if is_resource_id(resource_id) else None
 
 
+def name_of(registration: Client | Account | Gateway) -> str:
+    """Its own among those of its kind."""
+    return registration.client_id if isinstance(registration, Client) else registration.name
+
+
 def to_document(registration: Client | Account | Gateway) -> Document:
     """As JSON has it."""
     return {each.name: getattr(registration, each.name) for each in fields(registration)}

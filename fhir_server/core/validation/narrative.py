@@ -5,7 +5,9 @@ anything. https://hl7.org/fhir/R4/narrative.html#xhtml, https://hl7.org/fhir/R4/
 """
 
 import re
+from collections.abc import Iterator
 from html.entities import html5
+from typing import Any
 from xml.parsers import expat
 
 _XHTML = "http://www.w3.org/1999/xhtml"
@@ -41,6 +43,24 @@ _XML_ENTITIES = frozenset({"amp", "lt", "gt", "quot", "apos"})
 
 class _RefusedError(Exception):
     """Something that no narrative has."""
+
+
+def acting(value: Any, path: str) -> Iterator[str]:
+    """Where in a resource there is a narrative that is not harmless, or may be read as one.
+
+    Whatever is called `div` counts, wherever it stands: what is stored without being
+    understood is shown by somebody who takes it for what it is called.
+    """
+    if isinstance(value, dict):
+        for name, part in value.items():
+            if name == "div":
+                texts = part if isinstance(part, list) else [part]
+                if not all(is_harmless(text) for text in texts if isinstance(text, str)):
+                    yield f"{path}.div"
+            yield from acting(part, f"{path}.{name}")
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from acting(part, f"{path}[{number}]")
 
 
 def is_harmless(div: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from pymongo.errors import PyMongoError
 from pymongo.synchronous.client_session import ClientSession
 
+from fhir_server.core.security.audit_chain import NO_KEYS, ChainKeys
 from fhir_server.errors import FhirError, StoreUnavailable, VersionConflict
 from fhir_server.store.mongo import trail
 from fhir_server.store.mongo.definitions import Definitions
@@ -92,9 +93,9 @@ class Committer:
         definitions: Definitions,
         clock: Callable[[], datetime],
         limits: GroupLimits,
-        trail_key: bytes = b"",
+        trail_keys: ChainKeys = NO_KEYS,
     ) -> None:
-        self._trail_key = trail_key
+        self._trail_keys = trail_keys
         self._connection = connection
         self._transactor = transactor
         self._definitions = definitions
@@ -255,7 +256,7 @@ class Committer:
                 return done, 0
             tx.write()
             if tx.records:
-                trail.append(self._connection.database, session, tx.records, now, self._trail_key)
+                trail.append(self._connection.database, session, tx.records, now, self._trail_keys)
         finally:
             tx.stand_still()
         if len(tx):

@@ -16,6 +16,7 @@ from fhir_server.core.search.custom import SearchDefinitions
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import Query
+from fhir_server.core.security.audit_chain import NO_KEYS, ChainKeys
 from fhir_server.core.version import Version
 from fhir_server.errors import StoreUnavailable
 from fhir_server.store.checking import Checked, Report
@@ -57,7 +58,7 @@ class MongoStore:
         now: Callable[[], datetime],
         limits: GroupLimits,
         extend: Extend | None = None,
-        trail_key: bytes = b"",
+        trail_keys: ChainKeys = NO_KEYS,
     ) -> None:
         self._connection = connection
         self._transactor = Transactor(connection)
@@ -65,9 +66,9 @@ class MongoStore:
         self._told = -1
         self._now = now
         self._committer = Committer(
-            connection, self._transactor, self._definitions, now, limits, trail_key
+            connection, self._transactor, self._definitions, now, limits, trail_keys
         )
-        self.trail: Trail = MongoTrail(self._run, connection, self._transactor, now, trail_key)
+        self.trail: Trail = MongoTrail(self._run, connection, self._transactor, now, trail_keys)
         self.outbox = MongoOutbox(
             connection, self._transactor, now, self._committer.commit_blocking
         )
@@ -235,7 +236,7 @@ def open_mongo(
     *,
     limits: GroupLimits = GroupLimits(),  # noqa: B008 - immutable
     extend: Extend | None = None,
-    trail_key: bytes = b"",
+    trail_keys: ChainKeys = NO_KEYS,
 ) -> MongoStore:
     """The store at `url`: mongodb://host/name?replicaSet=….
 
@@ -244,4 +245,4 @@ def open_mongo(
         Unsupported: it belongs to a newer release.
         ValueError: `url` is not that of a database.
     """
-    return MongoStore(documents.connect(url), indexer, parameters, now, limits, extend, trail_key)
+    return MongoStore(documents.connect(url), indexer, parameters, now, limits, extend, trail_keys)

@@ -12,7 +12,7 @@ from bson.binary import Binary
 from pymongo.synchronous.client_session import ClientSession
 from pymongo.synchronous.database import Database
 
-from fhir_server.core.security.audit_chain import ChainedText, ChainLink, chained
+from fhir_server.core.security.audit_chain import ChainedText, ChainKeys, ChainLink, chained
 from fhir_server.errors import VersionConflict
 from fhir_server.store.mongo import blocking
 from fhir_server.store.mongo.documents import Connection
@@ -35,11 +35,16 @@ def append(
     session: ClientSession,
     entries: Sequence[TrailEntry],
     now: int,
-    key: bytes,
+    keys: ChainKeys,
 ) -> None:
-    """Write `entries` behind the newest record; the caller's transaction holds the counter."""
+    """Write `entries` behind the newest record; the caller's transaction holds the counter.
+
+    Raises:
+        StoreUnavailable: the chain goes on with a key that is not among `keys`.
+    """
     ends = database["state"].find_one({"_id": _ENDS}, session=session) or {}
     newest = ChainLink(ends["sequence"], bytes(ends["digest"]))
+    key = keys.of(ends.get("key", ""))
     # A clock that was put back: the order of times is the order of the chain.
     at = max(now, ends["at"])
     documents: list[Document] = []
@@ -70,13 +75,13 @@ class MongoTrail:
         connection: Connection,
         transactor: Transactor,
         now: Callable[[], datetime],
-        key: bytes,
+        keys: ChainKeys,
     ) -> None:
         self._run = run
         self._connection = connection
         self._transactor = transactor
         self._now = now
-        self.key = key
+        self.keys = keys
 
     async def find(self, sequence: int) -> ChainedText | None:
         return await self._run(_find(sequence))
@@ -86,6 +91,21 @@ class MongoTrail:
 
     async def ends(self) -> TrailEnds:
         return await self._run(_ends())
+
+    async def turn_key(self, key_id: str, entries: Sequence[TrailEntry]) -> None:
+        def turn(session: ClientSession) -> None:
+            database = self._connection.database
+            commits = take_turn(database["state"], "commits", session)
+            now = max(to_milliseconds(self._now()), commits["updated"])
+            append(database, session, entries, now, self.keys)
+            database["state"].update_one({"_id": _ENDS}, {"$set": {"key": key_id}}, session=session)
+            append(database, session, entries, now, self.keys)
+
+        def work() -> None:
+            with translated():
+                self._transactor.run(turn, _PATIENCE)
+
+        await asyncio.to_thread(work)
 
     async def newest_before(self, when: datetime) -> ChainLink | None:
         return await self._run(_newest_before(to_milliseconds(when)))
@@ -111,7 +131,7 @@ class MongoTrail:
             session,
             entries,
             max(to_milliseconds(self._now()), commits["updated"]),
-            self.key,
+            self.keys,
         )
         change = {"pruned": up_to.sequence, "pruned_digest": Binary(up_to.digest)}
         database["state"].update_one({"_id": _ENDS}, {"$set": change}, session=session)
@@ -140,6 +160,7 @@ def _ends() -> Steps[TrailEnds]:
     return TrailEnds(
         ChainLink(ends["pruned"], bytes(ends["pruned_digest"])),
         ChainLink(ends["sequence"], bytes(ends["digest"])),
+        ends.get("key", ""),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from fhir_server.store.open import sqlite_path
@@ -9,6 +10,12 @@ from fhir_server.store.security.protocol import SecurityStore
 from fhir_server.store.security.sqlite import SqliteSecurityStore
 
 _FILE = "security.db"
+
+
+def security_path(url: str, store: str) -> Path | None:
+    """The file of a security store, by the same URLs; None is memory."""
+    path = sqlite_path(url or store)
+    return path.with_name(_FILE) if path is not None and not url else path
 
 
 def open_security_store(url: str, store: str, now: Callable[[], datetime]) -> SecurityStore:
@@ -23,10 +30,7 @@ def open_security_store(url: str, store: str, now: Callable[[], datetime]) -> Se
     """
     scheme = urlsplit(url or store).scheme
     if scheme == "sqlite":
-        path = sqlite_path(url or store)
-        if path is not None and not url:
-            path = path.with_name(_FILE)
-        return SqliteSecurityStore(path, now)
+        return SqliteSecurityStore(security_path(url, store), now)
     if scheme in ("mongodb", "mongodb+srv"):
         from fhir_server.store.security.mongo import MongoSecurityStore, beside
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from fhir_server.errors import Unsupported
 from fhir_server.store.security.protocol import Change, Document, Registration
+from fhir_server.store.sqlite.backup import Copy, copy_file
 from fhir_server.store.sqlite.connection import open_connection, translated
 
 R = TypeVar("R")
@@ -177,3 +178,16 @@ def _milliseconds(when: datetime) -> int:
 
 def _text(document: Document) -> str:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def copy_security(path: Path, target: Path) -> Copy:
+    """Copy the file at `path` as `store.sqlite.backup.copy` does; its moment is the revision.
+
+    Raises as that does.
+    """
+
+    def read_revision(connection: sqlite3.Connection) -> int:
+        found: int = connection.execute("SELECT number FROM revision").fetchone()[0]
+        return found
+
+    return copy_file(path, target, _APPLICATION, read_revision, lambda _done, _total: None)

@@ -37,22 +37,35 @@ def copy(path: Path, target: Path, progress: Callable[[int, int], None]) -> Copy
         StoreUnavailable: it cannot be read, or the copy is not whole.
         OSError: the copy cannot be written.
     """
+    return copy_file(
+        path, target, schema.APPLICATION_ID, lambda store: versions.newest(store)[0], progress
+    )
+
+
+def copy_file(
+    path: Path,
+    target: Path,
+    application: int,
+    read_moment: Callable[[sqlite3.Connection], int],
+    progress: Callable[[int, int], None],
+) -> Copy:
+    """`copy` of any file of ours, whose moment is what `read_moment` reads there."""
     if target.exists():
         raise FileExistsError(f"{target} is there already")
     if not path.is_file():
         raise StoreUnavailable(f"there is no file {path}")
     part = target.with_name(target.name + ".part")
-    with closing(_open(path)) as source:
+    with closing(_open(path, application)) as source:
         with translated():
             source.execute("BEGIN")
             # The first read fixes the moment.
-            sequence, _ = versions.newest(source)
+            sequence = read_moment(source)
         part.unlink(missing_ok=True)
         os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             with closing(sqlite3.connect(part, isolation_level=None)) as copied:
                 _copy_pages(source, copied, progress)
-                _check(copied, sequence)
+                _check(copied, is_whole=read_moment(copied) == sequence)
             _sync(part)
             part.rename(target)
         except sqlite3.Error as error:
@@ -63,11 +76,11 @@ def copy(path: Path, target: Path, progress: Callable[[int, int], None]) -> Copy
     return Copy(sequence, target.stat().st_size)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path, application: int) -> sqlite3.Connection:
     source = open_connection(path, is_reader=True, busy_seconds=_BUSY_SECONDS)
     with translated():
         found = source.execute("PRAGMA application_id").fetchone()[0]
-    if found != schema.APPLICATION_ID:
+    if found != application:
         source.close()
         raise Unsupported(f"{path} is another program's database")
     return source
@@ -87,9 +100,9 @@ def _copy_pages(
     copied.execute("PRAGMA journal_mode = DELETE").fetchone()
 
 
-def _check(copied: sqlite3.Connection, sequence: int) -> None:
+def _check(copied: sqlite3.Connection, *, is_whole: bool) -> None:
     found = copied.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok" or versions.newest(copied)[0] != sequence:
+    if found != "ok" or not is_whole:
         raise StoreUnavailable("the copy is not whole; the store's own file may be damaged")
 
 

@@ -21,6 +21,7 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.custom import SearchDefinitions
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.search.query import Query
+from fhir_server.core.security.audit_chain import NO_KEYS, ChainKeys
 from fhir_server.core.version import Version
 from fhir_server.errors import FhirError
 from fhir_server.store.checking import Checked, Report
@@ -73,7 +74,7 @@ class SqliteStore:
         group_limits: GroupLimits = GroupLimits(),  # noqa: B008 - immutable
         read_limits: ReadLimits = ReadLimits(),  # noqa: B008 - immutable
         sort_limit: int = 500,
-        trail_key: bytes = b"",
+        trail_keys: ChainKeys = NO_KEYS,
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="fhir-server-")) if path is None else None
         self.path = path or Path(self._folder or "", "fhir.db")
@@ -99,13 +100,13 @@ class SqliteStore:
                 self._definitions,
                 partial(self._search_in_decision, read_limits.decision),
                 names,
-                trail_key,
+                trail_keys,
             ),
             now,
             group_limits,
             self._checkpointer.committed,
         )
-        self.trail: Trail = SqliteTrail(self.readers, self.committer, trail_key)
+        self.trail: Trail = SqliteTrail(self.readers, self.committer, trail_keys)
         self.outbox = SqliteOutbox(self.readers, self.committer, now, self._searcher.search)
 
     async def commit(self, decide: Decision[T]) -> T:

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from fhir_server.core.security import audit_record
-from fhir_server.core.security.audit_chain import ChainedText, ChainLink
+from fhir_server.core.security.audit_chain import ChainedText, ChainKeys, ChainLink
 from fhir_server.errors import VersionConflict
 from fhir_server.store.sqlite.committer import Committer, statement, upkeep
 from fhir_server.store.sqlite.reader import Readers
-from fhir_server.store.sqlite.trail_rows import append, end
+from fhir_server.store.sqlite.trail_rows import append, current_key, end, turn_key
 from fhir_server.store.sqlite.transaction import Group
 from fhir_server.store.sqlite.versions import milliseconds
 from fhir_server.store.trail import TrailEnds, TrailEntry, TrailQuery
@@ -22,10 +22,10 @@ _COLUMNS = "t.seq, t.at, t.text, t.digest"
 class SqliteTrail:
     """The trail of one file."""
 
-    def __init__(self, readers: Readers, committer: Committer, key: bytes) -> None:
+    def __init__(self, readers: Readers, committer: Committer, keys: ChainKeys) -> None:
         self._readers = readers
         self._committer = committer
-        self.key = key
+        self.keys = keys
 
     async def find(self, sequence: int) -> ChainedText | None:
         return self._readers.point(lambda c: _find(c, sequence))
@@ -34,7 +34,16 @@ class SqliteTrail:
         return await self._readers.run(lambda c: _search(c, query))
 
     async def ends(self) -> TrailEnds:
-        return self._readers.point(lambda c: TrailEnds(end(c, "pruned"), end(c, "newest")))
+        return self._readers.point(lambda c: _ends(c))
+
+    async def turn_key(self, key_id: str, entries: Sequence[TrailEntry]) -> None:
+        def turn(group: Group) -> None:
+            at = milliseconds(group.now)
+            append(group.connection, entries, at, self.keys)
+            turn_key(group.connection, key_id)
+            append(group.connection, entries, at, self.keys)
+
+        await self._committer.commit(upkeep(turn))
 
     async def newest_before(self, when: datetime) -> ChainLink | None:
         def look(connection: sqlite3.Connection) -> ChainLink | None:
@@ -48,13 +57,18 @@ class SqliteTrail:
 
     async def prune(self, up_to: ChainLink, entries: Sequence[TrailEntry]) -> None:
         def tell(group: Group) -> None:
-            append(group.connection, entries, milliseconds(group.now), self.key)
+            append(group.connection, entries, milliseconds(group.now), self.keys)
             _mark_pruned(group.connection, up_to)
 
         await self._committer.commit(upkeep(tell))
         has_more = True
         while has_more:
             has_more = await self._committer.commit(statement(_erase))
+
+
+def _ends(connection: sqlite3.Connection) -> TrailEnds:
+    newest = end(connection, "newest")
+    return TrailEnds(end(connection, "pruned"), newest, current_key(connection))
 
 
 def _find(connection: sqlite3.Connection, sequence: int) -> ChainedText | None:

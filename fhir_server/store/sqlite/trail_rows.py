@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from fhir_server.core.security.audit_chain import ChainLink, chained
+from fhir_server.core.security.audit_chain import ChainKeys, ChainLink, chained
 from fhir_server.store.trail import TrailEntry
 
 # A commit of reads is small and waited for: few statements, each prepared for its length.
@@ -15,12 +15,18 @@ _AT_ONCE = 64
 
 
 def append(
-    connection: sqlite3.Connection, entries: Sequence[TrailEntry], at: int, key: bytes
+    connection: sqlite3.Connection, entries: Sequence[TrailEntry], at: int, keys: ChainKeys
 ) -> None:
-    """Write `entries` behind the newest record, in the open transaction."""
-    seq, newest_at, digest = connection.execute(
-        "SELECT seq, at, digest FROM trail_end WHERE name = 'newest'"
-    ).fetchone()
+    """Write `entries` behind the newest record, in the open transaction.
+
+    Raises:
+        StoreUnavailable: the chain goes on with a key that is not among `keys`.
+    """
+    # 'key' stands before 'newest', and only where there was a change of keys.
+    *turned, (seq, newest_at, digest) = connection.execute(
+        "SELECT seq, at, digest FROM trail_end WHERE name IN ('key', 'newest') ORDER BY name"
+    ).fetchall()
+    key = keys.of(turned[0][2].decode() if turned else "")
     # A clock that was put back: the order of times is the order of the chain.
     at = max(at, newest_at)
     newest = ChainLink(seq, digest)
@@ -36,6 +42,21 @@ def append(
     connection.execute(
         "UPDATE trail_end SET seq = ?, at = ?, digest = ? WHERE name = 'newest'",
         (newest.sequence, at, newest.digest),
+    )
+
+
+def current_key(connection: sqlite3.Connection) -> str:
+    """The id of the key that the chain goes on with."""
+    row = connection.execute("SELECT digest FROM trail_end WHERE name = 'key'").fetchone()
+    return "" if row is None else str(row[0].decode())
+
+
+def turn_key(connection: sqlite3.Connection, key_id: str) -> None:
+    """The chain goes on with another key."""
+    connection.execute(
+        "INSERT INTO trail_end (name, seq, at, digest) VALUES ('key', 0, 0, ?) "
+        "ON CONFLICT (name) DO UPDATE SET digest = excluded.digest",
+        (key_id.encode(),),
     )
 
 

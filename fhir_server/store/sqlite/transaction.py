@@ -16,6 +16,7 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.entry import IndexEntries
 from fhir_server.core.search.outline import OutlinedEntries
 from fhir_server.core.search.query import Query
+from fhir_server.core.security.audit_chain import NO_KEYS, ChainKeys
 from fhir_server.core.version import Version
 from fhir_server.errors import VersionConflict
 from fhir_server.store.protocol import Page
@@ -40,7 +41,7 @@ class Shared(NamedTuple):
     definitions: Definitions
     search: Search
     names: Cache
-    trail_key: bytes = b""
+    trail_keys: ChainKeys = NO_KEYS
 
 
 class GroupSpoiled(Exception):
@@ -124,7 +125,7 @@ class Group:
         if self.records:
             self.has_writes = True
             at = versions.milliseconds(self.now)
-            trail_rows.append(self.connection, self.records, at, self.shared.trail_key)
+            trail_rows.append(self.connection, self.records, at, self.shared.trail_keys)
             self.records = []
 
     def write(self, puts: Sequence[Put]) -> None:
