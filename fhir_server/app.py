@@ -268,17 +268,10 @@ def open_components(settings: Settings) -> Components:
         is_audited=settings.is_audited,
         is_depersonalized=settings.depersonalized,
     )
-    authorizer = Authorizer(context, settings.consent_defaults)
     return Components(
-        settings,
-        definitions,
-        mappings,
-        store,
-        context,
-        subscription_reader,
-        live_reader,
-        authorizer,
-    )
+        settings, definitions, mappings, store, context, subscription_reader, live_reader,
+        Authorizer(context, settings.consent_defaults),
+    )  # fmt: skip
 
 
 def _judges(settings: Settings, definitions: Definitions) -> Iterator[Judging]:
@@ -357,13 +350,7 @@ def create_app(
         sweeping = (
             [asyncio.create_task(keep_sweeping(components.context))] if settings.monitoring else []
         )
-        exporting = Exporting(
-            settings,
-            store,
-            components.authorizer,
-            lambda: app.state.context,
-            app.state.audit_journal,
-        )
+        exporting = Exporting(settings, store, components.authorizer, app.state)
         upkeep = (
             *sweeping,
             asyncio.create_task(keep_purged(store, now, exporting.find_hold)),

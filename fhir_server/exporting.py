@@ -1,13 +1,13 @@
 """Bulk exports composed: where they are kept, and what makes them beside the requests."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 from fhir_server.interactions.authorize import Authorizer
 from fhir_server.interactions.context import Context
-from fhir_server.operations.audit_journal import AuditJournal
 from fhir_server.operations.export_steps import ExportSteps
 from fhir_server.operations.keep_exports import Exporter
 from fhir_server.settings import Settings
@@ -26,19 +26,18 @@ def open_exports(settings: Settings) -> ExportStore:
 
 
 class Exporting:
-    """The exports of one application. `find_context` gives its context of now."""
+    """The exports of one application, whose `state` has its context of now and its journal."""
 
     def __init__(
         self,
         settings: Settings,
         store: OpenStore,
         authorizer: Authorizer,
-        find_context: Callable[[], Context],
-        journal: AuditJournal | None,
+        state: Any,
     ) -> None:
-        ctx = find_context()
+        ctx: Context = state.context
         self._exports = ctx.exports or open_exports(settings)
-        steps = ExportSteps(store, find_context, authorizer, journal)
+        steps = ExportSteps(store, lambda: state.context, authorizer, state.audit_journal)
         kept = timedelta(hours=settings.export_hours)
         self._exporter = Exporter(self._exports, steps, ctx.now, ctx.new_id(), kept)
         self.find_hold = self._exporter.find_hold
