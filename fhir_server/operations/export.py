@@ -29,6 +29,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.incoming import check_may
 from fhir_server.interactions.operation import Invocation
 from fhir_server.interactions.read import read
+from fhir_server.operations.export_lease import kept_jobs
 from fhir_server.operations.export_plan import PATIENT, criteria
 from fhir_server.store.exports.protocol import ExportStore, JobRecord
 
@@ -159,7 +160,10 @@ async def cancel(ctx: Context, name: str) -> None:
 async def _find(ctx: Context, name: str) -> tuple[JobRecord, ExportJob]:
     record = await asyncio.to_thread(_store(ctx).find, name)
     if record is not None:
-        job = export_job.parse(record.text)
+        try:
+            job = export_job.parse(record.text)
+        except ValueError:
+            raise Unsupported("the export is a newer release's") from None
         is_over = job.expires is not None and job.expires <= ctx.now()
         owner = _owner(ctx.reach.principal if ctx.reach else None)
         if job.state != "ended" and not is_over and job.owner == owner:
@@ -177,10 +181,9 @@ def _searchable(ctx: Context, known: list[str]) -> tuple[str, ...]:
 def _check_room(ctx: Context, store: ExportStore, job: ExportJob, own: int = 0) -> None:
     """Raises `Throttled` where the client has all it may have; `own` of it are this one."""
     now = ctx.now()
-    kept = [export_job.parse(record.text) for record in store.jobs()]
     mine = [
         each
-        for each in kept
+        for _, each in kept_jobs(store)
         if each.owner == job.owner
         and each.state != "ended"
         and (each.expires is None or each.expires > now)

@@ -19,6 +19,15 @@ from fhir_server.store.exports.protocol import ExportStore, JobRecord
 LEASE = timedelta(seconds=15)
 
 
+def kept_jobs(store: ExportStore) -> list[tuple[JobRecord, ExportJob]]:
+    """All that are kept and understood: a newer release's are left to it."""
+    found = []
+    for record in store.jobs():
+        with suppress(ValueError):
+            found.append((record, export_job.parse(record.text)))
+    return found
+
+
 class LostError(Exception):
     """The job is somebody else's by now, or nobody's."""
 

@@ -15,7 +15,7 @@ import msgspec
 from fhir_server.core.bulk import job as export_job
 from fhir_server.core.bulk.job import ExportJob
 from fhir_server.errors import FhirError, Gone, StoreUnavailable
-from fhir_server.operations.export_lease import HeldJob, LostError
+from fhir_server.operations.export_lease import HeldJob, LostError, kept_jobs
 from fhir_server.operations.export_steps import ExportSteps
 from fhir_server.store.exports.protocol import ExportStore, JobRecord
 
@@ -82,8 +82,7 @@ class Exporter:
     async def clean(self) -> None:
         """Take away what is over, and what belongs to nothing."""
         now = self._cleaned = self._now()
-        for record in await asyncio.to_thread(self._store.jobs):
-            job = export_job.parse(record.text)
+        for record, job in await asyncio.to_thread(kept_jobs, self._store):
             is_over = job.expires is not None and job.expires <= now
             if job.state == "ended" or is_over:
                 await asyncio.to_thread(self._store.remove, record.name)
@@ -95,16 +94,14 @@ class Exporter:
 
     async def find_hold(self) -> datetime | None:
         """From when on the store has to be searchable for what is under way."""
-        found = await asyncio.to_thread(self._store.jobs)
-        jobs = [export_job.parse(record.text) for record in found]
+        jobs = [job for _, job in await asyncio.to_thread(kept_jobs, self._store)]
         moments = [each.moment for each in jobs if each.state == "waiting" and each.moment]
         return min(moments, default=None)
 
     async def _take(self) -> HeldJob | None:
         now = self._now()
         waiting: list[tuple[datetime, JobRecord, ExportJob]] = []
-        for record in await asyncio.to_thread(self._store.jobs):
-            job = export_job.parse(record.text)
+        for record, job in await asyncio.to_thread(kept_jobs, self._store):
             if job.state == "waiting" and (job.until is None or job.until <= now):
                 waiting.append((job.worked or job.at, record, job))
         for _, record, job in sorted(waiting, key=lambda each: each[:2]):
