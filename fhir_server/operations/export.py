@@ -6,6 +6,7 @@ https://hl7.org/fhir/uv/bulkdata/export.html
 import asyncio
 from datetime import timedelta
 from hashlib import sha256
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +32,7 @@ from fhir_server.interactions.operation import Invocation
 from fhir_server.interactions.read import read
 from fhir_server.operations.export_lease import kept_jobs
 from fhir_server.operations.export_plan import PATIENT, criteria
+from fhir_server.operations.export_recheck import mark
 from fhir_server.store.exports.protocol import ExportStore, JobRecord
 
 _AUDIT_EVENT = "AuditEvent"
@@ -117,7 +119,14 @@ async def find(ctx: Context, name: str) -> ExportJob:
     return (await _find(ctx, name))[1]
 
 
-async def find_file(ctx: Context, name: str, file: str) -> ExportFile:
+class FoundFile(NamedTuple):
+    """`is_as_made`: nobody came into the principal's reach since, or left it."""
+
+    file: ExportFile
+    is_as_made: bool
+
+
+async def find_file(ctx: Context, name: str, file: str) -> FoundFile:
     """A file of a job that is done.
 
     Raises:
@@ -137,7 +146,9 @@ async def find_file(ctx: Context, name: str, file: str) -> ExportFile:
         }
         if not needed.issubset(ctx.reach.principal.scopes):
             raise Forbidden("the token has less scopes than the one the export was asked by")
-    return found
+        is_as_made = found.mark == await asyncio.to_thread(mark, ctx, job)
+        return FoundFile(found, is_as_made or found.kind == "error")
+    return FoundFile(found, is_as_made=True)
 
 
 async def cancel(ctx: Context, name: str) -> None:

@@ -32,12 +32,14 @@ class ExportWriter:
             self._append(_PORTION)
         self.count += len(lines)
 
-    def finish(self, kind: FileKind, resource_type: str) -> ExportFile:
+    def finish(self, kind: FileKind, resource_type: str, mark: str) -> ExportFile:
         """The file, whole and durable."""
         self._waiting += self._stream.flush()
         self._append(1)
         self._store.finish(self._job, self._name)
-        return ExportFile(self._name, kind, resource_type, self.count, self._size, self.length)
+        return ExportFile(
+            self._name, kind, resource_type, self.count, self._size, self.length, mark
+        )
 
     def drop(self) -> None:
         self._store.drop(self._job, self._name)

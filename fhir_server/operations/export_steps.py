@@ -32,6 +32,7 @@ from fhir_server.operations.audit_journal import AuditJournal
 from fhir_server.operations.export_file import ExportWriter
 from fhir_server.operations.export_lease import HeldJob
 from fhir_server.operations.export_plan import ExportPlan
+from fhir_server.operations.export_recheck import mark
 from fhir_server.store import turns
 from fhir_server.store.protocol import Extent, HistoryQuery, Page, Store
 
@@ -135,7 +136,7 @@ class ExportSteps:
             held.check()
             begun = monotonic()
             try:
-                page = await self._page(held, plan, found, count)
+                page = await self._page(held, plan, found, count, writer)
             except TooCostly as error:
                 if count > _LEAST_PAGE:
                     count = max(_LEAST_PAGE, count // 4)
@@ -154,10 +155,13 @@ class ExportSteps:
             await _rest(begun)
         return found
 
-    async def _page(self, held: HeldJob, plan: ExportPlan, place: Place, count: int) -> Page:
+    async def _page(
+        self, held: HeldJob, plan: ExportPlan, place: Place, count: int, writer: "_Writer"
+    ) -> Page:
         pages: list[Page] = []
 
         async def search(ctx: Context) -> Sequence[Version]:
+            await writer.note(ctx)
             query = plan.query(ctx, place, count)
             page = Page((), 0) if query is None else await ctx.store.search(query)
             pages.append(page)
@@ -197,7 +201,7 @@ class ExportSteps:
             begun = monotonic()
             until = min(after + self._limits.window, as_of)
             try:
-                entries = await self._deletions(held, plan, after, until)
+                entries = await self._deletions(held, plan, after, until, writer)
             except Forbidden as error:
                 note = (error.code, f"what was deleted: {error.issues[0].diagnostics}")
                 held.job = msgspec.structs.replace(held.job, notes=(*job.notes, note))
@@ -210,7 +214,7 @@ class ExportSteps:
         return None if after >= as_of else Place("deleted", sequence=after)
 
     async def _deletions(
-        self, held: HeldJob, plan: ExportPlan, after: int, until: int
+        self, held: HeldJob, plan: ExportPlan, after: int, until: int, writer: "_Writer"
     ) -> list[resource_json.Resource]:
         entries: list[resource_json.Resource] = []
         types = frozenset(held.job.types)
@@ -223,6 +227,7 @@ class ExportSteps:
         )
 
         async def look(ctx: Context) -> Sequence[Version]:
+            await writer.note(ctx)
             told: list[Version] = []
             for version in (await ctx.store.history(query)).versions:
                 key = version.key
@@ -331,6 +336,7 @@ class _Writer:
     def __init__(self, held: HeldJob) -> None:
         self._held = held
         self._writer: ExportWriter | None = None
+        self._marks: set[str] = set()
 
     @property
     def count(self) -> int:
@@ -339,6 +345,11 @@ class _Writer:
     @property
     def length(self) -> int:
         return 0 if self._writer is None else self._writer.length
+
+    async def note(self, ctx: Context) -> None:
+        """Remember within whose reach it is made."""
+        if ctx.reach is not None:
+            self._marks.add(await asyncio.to_thread(mark, ctx, self._held.job))
 
     async def write(self, lines: Sequence[bytes]) -> None:
         if not lines:
@@ -353,7 +364,8 @@ class _Writer:
     async def finish(self, kind: FileKind, resource_type: str) -> ExportFile | None:
         if self._writer is None:
             return None
-        return await asyncio.to_thread(self._writer.finish, kind, resource_type)
+        mark_of_all = self._marks.pop() if len(self._marks) == 1 else ""
+        return await asyncio.to_thread(self._writer.finish, kind, resource_type, mark_of_all)
 
     async def drop(self) -> None:
         if self._writer is not None:

@@ -15,18 +15,17 @@ from starlette.types import Receive, Scope, Send
 
 from fhir_server.core import operation_input, resource_json
 from fhir_server.core.bulk import job as export_job
-from fhir_server.core.bulk.job import ExportFile
 from fhir_server.core.bulk.request import ExportLevel
 from fhir_server.core.outcome import operation_outcome
 from fhir_server.core.query_string import Params
 from fhir_server.core.resource_json import Resource
 from fhir_server.errors import InvalidRequest, Issue, NotFound, Throttled
 from fhir_server.operations import export
+from fhir_server.operations.export_recheck import recheck
 from fhir_server.rest.byte_range import ByteRange, parse_range
 from fhir_server.rest.dispatch import FhirRoute
 from fhir_server.rest.request import FhirRequest
 from fhir_server.rest.responses import accepts_gzip
-from fhir_server.store.exports.protocol import ExportStore
 
 NDJSON = "application/fhir+ndjson"
 
@@ -114,10 +113,15 @@ async def cancel(request: FhirRequest) -> Response:
 async def send_file(request: FhirRequest) -> Response:
     """A file or a part of it, as gzip where the client takes that."""
     name, file_name = request.path
-    found = await export.find_file(request.ctx, name, file_name)
+    found, is_as_made = await export.find_file(request.ctx, name, file_name)
     store = request.ctx.exports
     if store is None:
         raise NotFound("there is no such file")
+    if not is_as_made:
+        # Somebody has left the reach of whoever asks: what is theirs stays behind.
+        lines = _stream(store.portions(name, found.name), is_inflated=True)
+        shown = recheck(request.ctx, found.kind, found.type, lines)
+        return _StreamResponse(shown, 200, {"Content-Type": NDJSON, "Cache-Control": "no-store"})
     is_gzip = accepts_gzip(request.headers.get("accept-encoding", ""))
     size = found.size if is_gzip else found.length
     tag = f'"{found.name}{"-gzip" if is_gzip else ""}"'
@@ -132,37 +136,35 @@ async def send_file(request: FhirRequest) -> Response:
         headers["Content-Encoding"] = "gzip"
     wanted = parse_range(request.headers.get("range"), size)
     if wanted is None or request.headers.get("if-range", tag) != tag:
-        return _FileResponse(store, name, found, ByteRange(0, size), 200, headers)
-    if not wanted.length:
+        wanted, status = ByteRange(0, size), 200
+    elif not wanted.length:
         return Response(None, 416, {**headers, "Content-Range": f"bytes */{size}"})
-    headers["Content-Range"] = f"bytes {wanted.start}-{wanted.end - 1}/{size}"
-    return _FileResponse(store, name, found, wanted, 206, headers)
+    else:
+        status = 206
+        headers["Content-Range"] = f"bytes {wanted.start}-{wanted.end - 1}/{size}"
+    headers["Content-Length"] = str(wanted.length)
+    portions = _stream(store.portions(name, found.name), is_inflated=not is_gzip)
+    return _StreamResponse(_cut(portions, wanted), status, headers)
 
 
-class _FileResponse(Response):
-    """Streams a file portion by portion."""
+class _StreamResponse(Response):
+    """Sends a body portion by portion."""
 
-    def __init__(
-        self,
-        store: ExportStore,
-        job: str,
-        file: ExportFile,
-        wanted: ByteRange,
-        status: int,
-        headers: dict[str, str],
-    ) -> None:
-        super().__init__(None, status, {**headers, "Content-Length": str(wanted.length)})
-        self._portions = store.portions(job, file.name)
-        self._wanted = wanted
+    def __init__(self, body: AsyncIterator[bytes], status: int, headers: dict[str, str]) -> None:
+        super().__init__(None, status, headers)
+        if "Content-Length" not in headers:
+            del self.headers["Content-Length"]
+        self._portions = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_wanted = scope["method"] != "HEAD"
         # What is gone is told before anything is.
-        portions = _stream(self._portions, is_inflated="content-encoding" not in self.headers)
-        first = await anext(portions, b"")
+        first = await anext(self._portions, b"") if is_wanted else b""
         start = {"type": "http.response.start", "status": self.status_code}
         await send({**start, "headers": self.raw_headers})
-        if scope["method"] != "HEAD":
-            async for part in _cut(first, portions, self._wanted):
+        if is_wanted:
+            await send({"type": "http.response.body", "body": first, "more_body": True})
+            async for part in self._portions:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -180,18 +182,16 @@ async def _stream(portions: Iterator[bytes], *, is_inflated: bool) -> AsyncItera
                 yield lines
 
 
-async def _cut(
-    first: bytes, portions: AsyncIterator[bytes], wanted: ByteRange
-) -> AsyncIterator[bytes]:
-    """Of what `first` begins and `portions` go on with, the bytes that are wanted."""
+async def _cut(portions: AsyncIterator[bytes], wanted: ByteRange) -> AsyncIterator[bytes]:
+    """The bytes that are wanted."""
     place = 0
-    portion: bytes | None = first
-    while portion is not None and place < wanted.end:
+    async for portion in portions:
         part = portion[max(0, wanted.start - place) : wanted.end - place]
         place += len(portion)
         if part:
             yield part
-        portion = await anext(portions, None)
+        if place >= wanted.end:
+            break
 
 
 class _Looks:

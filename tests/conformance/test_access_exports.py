@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conformance.access_paths import TYPES
-from tests.conformance.access_scene import DIFFERENT, PRINCIPALS, World, worlds_apart
+from tests.conformance.access_scene import DIFFERENT, PRINCIPALS, World, consent, worlds_apart
 from tests.conformance.export_kit import ASYNC, Exports
 from tests.faults.kit import SCALE
 from tests.provision import mongod
@@ -110,3 +110,33 @@ def test_a_type_without_a_scope_is_not_exported(worlds):
     manifest = exports_of(world, "registry").run("$export")
     assert {each["type"] for each in manifest["output"]} == {"Observation"}
     assert world.ask("gateway", "GET", "$export", **ASYNC).status_code == 403
+
+
+def test_who_withdraws_is_in_no_file_that_is_fetched_from_then_on(worlds):
+    world = worlds[0]
+    exports = exports_of(world, "hospital")
+    path = f"$export?_type={OF_INTEREST}&_since=2000-01-01T00:00:00Z"
+    manifest = exports.run(path)
+    before = {
+        each["url"]: world.ask("hospital", "GET", each["url"]).text for each in both(manifest)
+    }
+    assert "Petrov" in str(before)
+    assert "boris-gone" in str(before)
+    world.put(consent("boris-out", "boris", "deny"))
+    try:
+        after = {url: world.ask("hospital", "GET", url).text for url in before}
+        assert "Petrov" not in str(after)
+        assert "boris-gone" not in str(after)
+        # What is left is word for word what it was: Anna's, and what is nobody's.
+        for url, text in after.items():
+            assert set(text.splitlines()) <= set(before[url].splitlines())
+        assert "Ivanova" in str(after)
+        assert "Insurer" in str(after)
+    finally:
+        assert world.ask("other", "DELETE", "Consent/boris-out").ok
+    again = {url: world.ask("hospital", "GET", url).text for url in before}
+    assert again == before
+
+
+def both(manifest):
+    return [*manifest["output"], *manifest["deleted"]]

@@ -18,7 +18,10 @@ FileKind = Literal["output", "deleted", "error"]
 
 
 class ExportFile(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A whole file: `size` is of its gzip, `length` of the lines in it, `count` how many."""
+    """A whole file: `size` is of its gzip, `length` of the lines in it, `count` how many.
+
+    `mark` says within whose reach it was made (`Reach.mark`); "" where that changed meanwhile.
+    """
 
     name: str
     kind: FileKind
@@ -26,6 +29,7 @@ class ExportFile(msgspec.Struct, frozen=True, omit_defaults=True):
     count: int
     size: int
     length: int
+    mark: str = ""
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):
