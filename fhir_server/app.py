@@ -34,6 +34,7 @@ from fhir_server.definitions import (
     read_topics,
 )
 from fhir_server.entrance import Entrance, open_entrance, open_presence
+from fhir_server.exporting import Exporting, open_exports
 from fhir_server.garbage import tune_garbage_collection
 from fhir_server.interactions.authorize import Authorizer
 from fhir_server.interactions.context import MOST_DELETIONS, Context, Limits
@@ -209,6 +210,7 @@ def open_components(settings: Settings) -> Components:
             page_size=settings.max_page_size,
             answer_bytes=settings.max_answer_bytes,
             deletions=MOST_DELETIONS if settings.conditional_delete == "multiple" else 1,
+            exports=settings.exports_per_client,
         ),
         is_validation_strict=settings.validation == "strict",
         index=indexer,
@@ -221,24 +223,18 @@ def open_components(settings: Settings) -> Components:
         shelf=DefinitionShelf(store.outbox, definitions.terminology),
         remote_terminology=_remote_terminology(settings),
         shipped=shipped,
+        exports=open_exports(settings),
         is_audited=settings.is_audited,
         is_depersonalized=settings.depersonalized,
     )
     presence = open_presence(settings, now)
-    registered = None if presence is None else presence.of
-    authorizer = Authorizer(context, settings.consent_defaults, registered)
-    return Components(
-        settings,
-        definitions,
-        mappings,
-        store,
-        context,
-        subscription_reader,
-        live_reader,
-        authorizer,
-        recipients,
-        presence,
+    authorizer = Authorizer(
+        context, settings.consent_defaults, None if presence is None else presence.of
     )
+    return Components(
+        settings, definitions, mappings, store, context, subscription_reader, live_reader,
+        authorizer, recipients, presence,
+    )  # fmt: skip
 
 
 def _judges(settings: Settings, definitions: Definitions) -> Iterator[Judging]:
@@ -320,9 +316,10 @@ def create_app(
         sweeping = (
             [asyncio.create_task(keep_sweeping(components.context))] if settings.monitoring else []
         )
+        exporting = Exporting(settings, store, components.authorizer, app.state)
         upkeep = (
             *sweeping,
-            asyncio.create_task(keep_purged(store, now)),
+            asyncio.create_task(keep_purged(store, now, exporting.find_hold)),
             asyncio.create_task(follow_definitions(store, adopt)),
             asyncio.create_task(
                 keep_escalating(components.context, settings.alert_escalation_minutes)
@@ -337,7 +334,7 @@ def create_app(
         sockets = app.state.sockets = components.sockets()
         store.observe(lambda group: sockets.nudge() if group.versions else None)
         try:
-            async with sockets.following():
+            async with sockets.following(), exporting.working():
                 with draining.on_signal():
                     yield
         finally:

@@ -122,6 +122,9 @@ class Settings(BaseSettings):
             "PUBHLTH": "permit", "HPAYMT": "deny", "HRESCH": "deny",
         }
     )  # fmt: skip
+    export_folder: Path | None = None
+    export_hours: float = Field(default=24.0, gt=0, le=10_000)
+    exports_per_client: int = Field(default=10, ge=1)
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     deliver: bool = True
     monitoring: bool = True

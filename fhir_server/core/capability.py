@@ -40,6 +40,7 @@ def capability_statement(
     read_only: Collection[str] = (),
     websocket_url: str = "",
     security: Resource | None = None,
+    instantiates: Sequence[str] = (),
 ) -> Resource:
     """The statement of one running server.
 
@@ -47,7 +48,8 @@ def capability_statement(
     those of the whole ("transaction"); `operations` are names with the canonical URLs of
     their definitions, and so are those of each type. `compartments` are the types that have
     one; of the types `read_only` nothing is written; `topics` are canonical URLs that can be
-    subscribed to and `websocket_url` is where; `security` is how to show who asks. `profiles`
+    subscribed to and `websocket_url` is where; `security` is how to show who asks. `instantiates`
+    are the statements of guides that it keeps. `profiles`
     are those that are checked where a resource claims them: type and canonical URL. `now` is
     when the statement came to be true, aware.
     """
@@ -97,6 +99,7 @@ def capability_statement(
         "status": "active",
         "date": format_instant(now),
         "kind": "instance",
+        **({"instantiates": list(instantiates)} if instantiates else {}),
         "software": {"name": "fhir-server", "version": version},
         "implementation": {
             "description": "FHIR server for personal medical assistants",

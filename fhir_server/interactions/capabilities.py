@@ -35,6 +35,7 @@ OF_TYPES = (
     "search-type",
 )
 OF_SYSTEM = ("transaction", "batch", "search-system", "history-system")
+BULK_DATA = "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"
 FORMATS = (FHIR_JSON, FHIR_XML, "json", "xml")
 
 
@@ -118,5 +119,6 @@ def _format(
             read_only=read_only,
             websocket_url=websocket_url(base_url) if base_url else "",
             security=security(endpoints) if endpoints else None,
+            instantiates=(BULK_DATA,),
         )
     )

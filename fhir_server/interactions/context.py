@@ -24,6 +24,7 @@ from fhir_server.errors import Issue
 from fhir_server.interactions.definition_shelf import DefinitionShelf
 from fhir_server.interactions.operation import Operations
 from fhir_server.interactions.shipped import Shipped
+from fhir_server.store.exports.protocol import ExportStore
 from fhir_server.store.protocol import Outbox, Store
 
 
@@ -115,6 +116,8 @@ class Limits:
     answer_bytes: int = 64 * 1024 * 1024
     # By one condition; 1 is only what one resource alone matches.
     deletions: int = 1
+    # Bulk exports of one client that are kept at a time.
+    exports: int = 10
 
 
 def _not_indexed(_resource: Resource) -> IndexEntries:
@@ -133,6 +136,7 @@ class Context:
     and `subscriptions` are for what is asked about deliveries, `thorough` for `$validate`.
     `shelf` keeps definitions between requests; `shipped` are those that come with the program.
     `endpoints` are where tokens are had, by the base URL; None where nobody is asked for any.
+    `exports` is where bulk exports are kept.
     `reach` is what the principal may do; None is everything. `glass` is set where it was broken
     to get at a record. Where accesses are recorded (`is_audited`) AuditEvents are the server's
     alone; a store that `is_depersonalized` keeps nothing that names a patient.
@@ -161,6 +165,7 @@ class Context:
     thorough: ThoroughValidator | None = None
     shipped: Shipped = field(default_factory=Shipped)
     endpoints: Callable[[str], Endpoints | None] | None = None
+    exports: ExportStore | None = None
     reach: Reach | None = None
     glass: BrokenGlass | None = None
     is_audited: bool = False

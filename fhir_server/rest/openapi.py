@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple
+from urllib.parse import urljoin
 
 import msgspec
 from ruamel.yaml import YAML
@@ -22,8 +23,10 @@ from fhir_server import __version__
 from fhir_server.core.patch.patch import FHIR_JSON, FHIR_XML, JSON_PATCH, MERGE_PATCH
 from fhir_server.rest import docs_page
 from fhir_server.rest.dispatch import FhirRoute
+from fhir_server.rest.exports import NDJSON
 
 _VARIABLE = re.compile(r"\{(\w+)\}")
+_R4 = "https://hl7.org/fhir/R4/"
 _TEMPLATES = "x-fhir-interactions"
 _XML: dict[str, Any] = {"schema": {"type": "string", "description": "The same as FHIR's XML."}}
 _PATCHES: dict[str, Any] = {
@@ -39,6 +42,7 @@ _WRITTEN = {
 }
 _STATUS = {
     "BadRequest": "400",
+    "Forbidden": "403",
     "NotFound": "404",
     "NotAcceptable": "406",
     "Conflict": "409",
@@ -48,6 +52,7 @@ _STATUS = {
     "UnsupportedMediaType": "415",
     "Invalid": "422",
     "TooCostly": "422",
+    "TooMany": "429",
     "Unavailable": "503",
 }
 # What the edge may say before any route has a word.
@@ -108,7 +113,7 @@ def _operation(name: str, template: Mapping[str, Any]) -> dict[str, Any]:
     if "description" in template:
         operation["description"] = template["description"]
     page = template.get("docs", f"http.html#{_anchor(name)}")
-    operation["externalDocs"] = {"url": f"https://hl7.org/fhir/R4/{page}"}
+    operation["externalDocs"] = {"url": urljoin(_R4, page)}
     operation["parameters"] = [
         _reference("parameters", parameter) for parameter in template.get("parameters", ())
     ]
@@ -134,6 +139,15 @@ def _responses(template: Mapping[str, Any]) -> dict[str, Any]:
     if "returns" in template:
         returned = template["returns"]
         responses["200"] = {"description": f"The {returned}.", "content": _content(returned)}
+    if "accepted" in template:
+        responses["202"] = {"description": template["accepted"]}
+    if template.get("manifest"):
+        content = {"application/json": {"schema": _reference("schemas", "Manifest")}}
+        responses["200"] = {"description": "The manifest.", "content": content}
+    if template.get("lines"):
+        content = {NDJSON: {"schema": {"type": "string"}}}
+        responses["200"] = {"description": "The file.", "content": content}
+        responses["206"] = {"description": "The part that was asked for.", "content": content}
     if template.get("cached"):
         responses["200"]["headers"] = {
             **etag,

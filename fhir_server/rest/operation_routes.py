@@ -18,6 +18,7 @@ from fhir_server.operations import (
     device_statistics,
     everything,
     expand,
+    export,
     lastn,
     lookup,
     meta,
@@ -34,9 +35,11 @@ from fhir_server.rest.dispatch import Endpoint, FhirRoute
 from fhir_server.rest.request import FhirRequest
 
 _HL7 = "http://hl7.org/fhir/OperationDefinition/"
+_BULK = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/"
 _BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition/backport-"
 _SUBSCRIPTION = frozenset({"Subscription"})
 _PATIENT = frozenset({"Patient"})
+_GROUP = frozenset({"Group"})
 _OBSERVATION = frozenset({"Observation"})
 _CODE_SYSTEM = frozenset({"CodeSystem"})
 _VALUE_SET = frozenset({"ValueSet"})
@@ -46,6 +49,9 @@ OPERATIONS = (
     Operation(
         "everything", _HL7 + "Patient-everything", everything.everything, ("instance",), _PATIENT
     ),
+    Operation("export", _BULK + "export", export.refuse, ("system",)),
+    Operation("export", _BULK + "patient-export", export.refuse, ("type",), _PATIENT),
+    Operation("export", _BULK + "group-export", export.refuse, ("instance",), _GROUP),
     Operation("lastn", _HL7 + "Observation-lastn", lastn.lastn, ("type",), _OBSERVATION),
     Operation("stats", _HL7 + "Observation-stats", stats.stats, ("type",), _OBSERVATION),
     Operation("meta", _HL7 + "Resource-meta", meta.meta, ("system", "type", "instance")),
@@ -179,8 +185,10 @@ OPERATIONS = (
 
 
 def operation_routes(operations: Iterable[Operation]) -> Iterator[FhirRoute]:
-    """A route for each operation, level, type and method."""
+    """A route for each operation, level, type and method; `exports.py` has those of $export."""
     for operation in operations:
+        if operation.perform is export.refuse:
+            continue
         endpoint = _endpoint(operation.name, takes_resource=operation.takes_resource)
         for level in operation.levels:
             for path in _paths(operation, level):

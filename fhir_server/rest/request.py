@@ -30,6 +30,9 @@ _GENERAL = (_FORMAT, _PRETTY)
 # The one resource that is also served, and taken, as what it holds.
 _BINARY = "Binary"
 
+# What these answer is no resource, whatever the client takes.
+_OWN_FORMATS = frozenset({"export-status", "export-file"})
+
 # Reading more XML than this takes longer than other requests should wait.
 _APART_FROM_BYTES = 64 * 1024
 _MAY_HIDE_BASE_URL = re.compile(rb"\\[/u]")
@@ -82,10 +85,11 @@ class FhirRequest:
                 headers.get("accept"), asked_format, headers.get("content-type")
             )
         except NotAcceptable:
-            is_read = scope["route"].interaction in ("read", "vread")
-            if asked_format is not None or not is_read or path[0] != _BINARY:
+            interaction = scope["route"].interaction
+            is_read = interaction in ("read", "vread") and path[0] == _BINARY
+            if asked_format is not None or not (is_read or interaction in _OWN_FORMATS):
                 raise
-            self.wants_content, self.media_type = True, FHIR_JSON
+            self.wants_content, self.media_type = is_read, FHIR_JSON
 
     @property
     def key(self) -> ResourceKey:
@@ -96,6 +100,12 @@ class FhirRequest:
     def method(self) -> str:
         method: str = self._scope["method"]
         return method
+
+    @property
+    def query(self) -> str:
+        """The query string as it came."""
+        text: bytes = self._scope["query_string"]
+        return text.decode("latin-1")
 
     @property
     def has_body(self) -> bool:

@@ -90,7 +90,7 @@ async def finish(request: FhirRequest, response: Response) -> Response:
         body = await _in_xml(request, body)
     elif request.is_pretty and body:
         body = msgspec.json.format(body, indent=2)
-    if len(body) >= GZIP_FROM_BYTES and _accepts_gzip(request.headers.get("accept-encoding", "")):
+    if len(body) >= GZIP_FROM_BYTES and accepts_gzip(request.headers.get("accept-encoding", "")):
         if len(body) >= _GZIP_APART_FROM_BYTES:
             body = await asyncio.to_thread(_gzip, body)
         else:
@@ -133,7 +133,7 @@ def _format_http_date(when: datetime) -> str:
     return format_datetime(when, usegmt=True)
 
 
-def _accepts_gzip(header: str) -> bool:
+def accepts_gzip(header: str) -> bool:
     for part in header.lower().split(","):
         coding, _, quality = part.partition(";")
         if coding.strip() in ("gzip", "*"):

@@ -15,6 +15,7 @@ from fhir_server.rest import (
     type_level,
 )
 from fhir_server.rest.dispatch import FhirDispatch, FhirRoute
+from fhir_server.rest.exports import export_routes
 from fhir_server.rest.operation_routes import OPERATIONS, operation_routes
 
 INTERACTION_ROUTES = (
@@ -53,7 +54,7 @@ SMART_ROUTES = (
         "smart-configuration",
     ),
 )
-FHIR_ROUTES = (*INTERACTION_ROUTES, *SMART_ROUTES, *operation_routes(OPERATIONS))
+FHIR_ROUTES = (*INTERACTION_ROUTES, *SMART_ROUTES, *operation_routes(OPERATIONS), *export_routes())
 
 
 def install(app: FastAPI, prefix: str = "/fhir") -> FhirDispatch:

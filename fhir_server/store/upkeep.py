@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from fhir_server.core.search.custom import SearchDefinitions
@@ -34,14 +34,25 @@ async def follow_definitions(store: OpenStore, adopt: Callable[[SearchDefinition
         await adopt_definitions(store, adopt)
 
 
-async def keep_purged(store: OpenStore, now: Callable[[], datetime]) -> None:
+async def _hold_nothing() -> None:
+    return None
+
+
+async def keep_purged(
+    store: OpenStore,
+    now: Callable[[], datetime],
+    find_hold: Callable[[], Awaitable[datetime | None]] = _hold_nothing,
+) -> None:
     """Remove what only expired page links could need, until cancelled.
 
+    `find_hold` says from when on something longer than a page link still reads, if it does.
     Any number of processes may do it for one store.
     """
     while True:
         await asyncio.sleep(_EVERY_SECONDS)
         try:
-            await store.purge(now() - PAGE_LIFE)
+            hold = await find_hold()
+            oldest = now() - PAGE_LIFE
+            await store.purge(oldest if hold is None else min(oldest, hold))
         except FhirError as error:
             _log.warning("old index rows were not removed: %s", error)

@@ -147,6 +147,12 @@ _SEARCHES = (
     "ValueSet/boris/$expand",
     "ConceptMap/boris/$translate?code=y&system=urn:x",
     "Device/$device-statistics?month=2024-03",
+    "$export",
+    "Patient/$export",
+    "Group/both/$export",
+    "Group/boris/$export",
+    "$export-status/boris",
+    "$export-file/boris/boris",
     "metadata",
     ".well-known/smart-configuration",
     "/readings/quarantine",
@@ -244,6 +250,7 @@ def writing() -> Iterator[Request]:
             yield Request("POST", "", _bundle("transaction", entry))
             yield Request("POST", "", _bundle("batch", entry))
     yield Request("POST", "DetectedIssue/boris-i/$acknowledge")
+    yield Request("DELETE", "$export-status/boris")
     for path in ("PlanDefinition/$apply", "PlanDefinition/boris/$apply"):
         yield Request("POST", path, _inputs("subject", "Patient/boris"))
     for path in ("$closure", "ConceptMap/$closure"):

@@ -5,7 +5,8 @@ the same answer to the same question in both, or something tells.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import requests
@@ -120,11 +121,11 @@ class World:
         """What an answer says, without what differs between any two servers."""
         names = ("ETag", "Location", "Content-Location", "Allow", "Content-Type")
         location = {name: answer.headers.get(name, "") for name in names}
-        said = re.sub(_DIFFERENT, "~", answer.text)
-        return answer.status_code, re.sub(_DIFFERENT, "~", str(location)), said
+        said = re.sub(DIFFERENT, "~", answer.text)
+        return answer.status_code, re.sub(DIFFERENT, "~", str(location)), said
 
 
-_DIFFERENT = (
+DIFFERENT = (
     r"127\.0\.0\.1:\d+|"
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)|"
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|"
@@ -315,3 +316,17 @@ def populate(world: World, *, with_boris: bool) -> None:
             "member": [{"entity": {"reference": f"Patient/{each}"}} for each in ("anna", "boris")],
         }
     )  # fmt: skip
+
+
+@contextmanager
+def worlds_apart(*stores: str) -> Iterator[tuple[World, World]]:
+    """One in which Boris lives, and one in which he does not."""
+    settings = {"plan_templates": False, "validation": "warn", "views_seconds": 0}
+    with (
+        Server(ByHeader(), store=stores[0], **settings) as first,
+        Server(ByHeader(), store=stores[1], **settings) as second,
+    ):
+        found = World(first, stores[0]), World(second, stores[1])
+        for world, with_boris in zip(found, (True, False), strict=True):
+            populate(world, with_boris=with_boris)
+        yield found

@@ -7,8 +7,7 @@ import pytest
 
 from fhir_server.rest.routes import FHIR_ROUTES
 from tests.conformance.access_paths import Request, reading, writing
-from tests.conformance.access_scene import PRINCIPALS, ByHeader, World, populate
-from tests.conformance.conftest import Server
+from tests.conformance.access_scene import PRINCIPALS, World, worlds_apart
 from tests.faults.kit import SCALE
 from tests.provision import mongod
 
@@ -17,22 +16,12 @@ from tests.provision import mongod
 def worlds(request, tmp_path_factory) -> Iterator[tuple[World, World]]:
     """One in which Boris lives, and one in which he does not."""
     if request.param == "sqlite":
-        yield from _make("sqlite:///:memory:", "sqlite:///:memory:")
+        with worlds_apart("sqlite:///:memory:", "sqlite:///:memory:") as found:
+            yield found
     else:
         with mongod.databases(tmp_path_factory) as new_database:
-            yield from _make(new_database(), new_database())
-
-
-def _make(*stores: str) -> Iterator[tuple[World, World]]:
-    settings = {"plan_templates": False, "validation": "warn", "views_seconds": 0}
-    with (
-        Server(ByHeader(), store=stores[0], **settings) as first,
-        Server(ByHeader(), store=stores[1], **settings) as second,
-    ):
-        found = World(first, stores[0]), World(second, stores[1])
-        for world, with_boris in zip(found, (True, False), strict=True):
-            populate(world, with_boris=with_boris)
-        yield found
+            with worlds_apart(new_database(), new_database()) as found:
+                yield found
 
 
 @pytest.fixture(params=sorted(PRINCIPALS))

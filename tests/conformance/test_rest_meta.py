@@ -132,11 +132,11 @@ def returned_of(response):
 
 def test_every_operation_is_claimed_and_every_claimed_one_is_there(client):
     (rest,) = client.get("metadata").json()["rest"]
-    assert [each["name"] for each in rest["operation"]] == ["meta", "closure"]
+    assert [each["name"] for each in rest["operation"]] == ["export", "meta", "closure"]
     of = {each["type"]: {o["name"] for o in each["operation"]} for each in rest["resource"]}
     of_all = {"meta", "meta-add", "meta-delete", "validate"}
     views = {"cgm-summary", "cgm-day", "home-blood-pressure"}
-    assert of["Patient"] == {"everything", *views, *of_all}
+    assert of["Patient"] == {"everything", "export", *views, *of_all}
     assert of["Observation"] == {"lastn", "stats", *of_all}
     assert of["Basic"] == of_all
     for each in rest["resource"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import NamedTuple
 
 from fhir_server.core.identity import ResourceKey
@@ -38,6 +39,22 @@ class Circle:
     @property
     def is_everyone(self) -> bool:
         return self.patients is None and self.owner is None
+
+    @property
+    def mark(self) -> str:
+        """What is another text once somebody comes into it, leaves it, or rules otherwise."""
+        rulings = [
+            (
+                patient,
+                ruling.otherwise,
+                sorted(ruling.by_type.items()),
+                sorted((str(key), permitted) for key, permitted in ruling.by_key.items()),
+            )
+            for patient, ruling in sorted(self.rulings.items())
+        ]
+        patients = None if self.patients is None else sorted(self.patients)
+        said = (patients, self.default, rulings, str(self.owner or ""), self.is_own)
+        return sha256(repr(said).encode()).hexdigest()
 
     def of_type(self, resource_type: str) -> Admitted:
         """What may be seen of a type whose resources are each a patient's."""

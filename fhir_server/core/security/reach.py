@@ -5,7 +5,7 @@ no scope grants is true of nothing, so a type that is not thought of is closed.
 https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Literal
 
 from fhir_server.core.query_string import Params
@@ -69,6 +69,7 @@ class Reach:
         self._read = read
         self._criteria: dict[tuple[Act, str], Criteria] = {}
         self._restrictions: dict[tuple[Act, frozenset[str]], Restriction] = {}
+        self._marks: dict[str, str] = {}
 
     def grants(self, act: Permission, resource_type: str) -> bool:
         """Whether some scope lets such an interaction be tried."""
@@ -106,6 +107,13 @@ class Reach:
             and _is_unlimited(self._circle(scope))
             for scope in self.principal.scopes
         )
+
+    def mark(self, contexts: Collection[str]) -> str:
+        """What is another text once somebody comes into the circles of `contexts`, or leaves."""
+        for context in contexts:
+            if context not in self._marks:
+                self._marks[context] = self._circles.get(context, NOBODY).mark
+        return " ".join(f"{each}={self._marks[each]}" for each in sorted(set(contexts)))
 
     def criteria(self, act: Act, resource_type: str) -> Criteria:
         """What must hold of a resource of the type; none is everything."""

@@ -35,7 +35,7 @@ def mark(resource: Resource, principal: Principal) -> None:
     others = [each for each in _objects(meta.get("tag")) if each.get("system") != system]
     resource["meta"] = {**meta, "tag": [*others, {"system": system, "code": code}]}
     extensions = [e for e in _objects(resource.get("extension")) if e.get("url") != EXTENSION]
-    said = msgspec.json.encode(_fields(principal)).decode()
+    said = format_principal(principal)
     resource["extension"] = [*extensions, {"url": EXTENSION, "valueString": said}]
 
 
@@ -59,7 +59,20 @@ def read(resource: Resource) -> Principal | None:
         return None
     try:
         (only,) = found
-        return _principal(msgspec.json.decode(only["valueString"], type=dict[str, Any]))
+        return parse_principal(only["valueString"])
+    except (KeyError, TypeError, ValueError):
+        return _NOBODY
+
+
+def format_principal(principal: Principal) -> str:
+    """One who asks, in words to be kept until what they asked for is done."""
+    return msgspec.json.encode(_fields(principal)).decode()
+
+
+def parse_principal(text: str) -> Principal:
+    """Whom `format_principal` wrote down; somebody who may see nothing if it did not."""
+    try:
+        return _principal(msgspec.json.decode(text, type=dict[str, Any]))
     except (KeyError, TypeError, ValueError, AttributeError, msgspec.MsgspecError):
         return _NOBODY
 

@@ -6,6 +6,7 @@ from fhir_server import errors
 from fhir_server.interactions import capabilities
 from fhir_server.rest import error_handler, routes
 from fhir_server.rest.dispatch import FhirDispatch
+from fhir_server.rest.exports import export_routes
 from fhir_server.rest.operation_routes import OPERATIONS, operation_routes
 
 
@@ -22,10 +23,19 @@ def test_every_route_is_claimed_and_every_claim_routed():
     assert routed | {"batch"} == claimed | {"search-compartment"}
 
 
+def export_routes_of(operations):
+    """The routes of $export at the levels of the one operation that is given."""
+    (operation,) = operations
+    ends = tuple(f"-{level}" for level in operation.levels)
+    return [route for route in export_routes() if route.interaction.endswith(ends)]
+
+
 def test_every_operation_is_routed_and_is_posted_where_it_changes_something():
     routed = {(route.interaction, route.method) for route in routes.FHIR_ROUTES}
     for operation in OPERATIONS:
-        names = {route.interaction for route in operation_routes((operation,))}
+        # $export is answered otherwise, and has routes of its own.
+        own = operation_routes if operation.name != "export" else export_routes_of
+        names = {route.interaction for route in own((operation,))}
         assert {name.rpartition("-")[2] for name in names} == set(operation.levels)
         for name in names:
             assert (name, "POST") in routed

@@ -1,0 +1,1 @@
+"""Bulk exports: what is asked for, and how far it has come."""

@@ -1,0 +1,1 @@
+"""Exports while they are made and fetched, kept apart from the resources."""
