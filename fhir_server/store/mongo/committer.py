@@ -227,6 +227,7 @@ class Committer:
     def _transact(self, jobs: list[_Job]) -> int:
         """Commit the first of `jobs`, as many as one transaction takes; how many."""
         begun = time.monotonic()
+        self._definitions.keep_texts(self._connection.database)
         decisions, versions = self._transactor.run(
             lambda session: self._decide(session, jobs), self._limits.patience
         )
