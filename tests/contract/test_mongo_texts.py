@@ -163,6 +163,18 @@ def test_reindexing_leaves_what_is_kept_once_and_check_sees_what_is_wrong(driver
     assert f"the text {key!r} says something else" in driver.store.check().faults
 
 
+def test_a_version_that_was_left_half_rewritten_is_right_and_found_once(driver, database):
+    write(driver, 0, 10)
+    words = [key for key in index_keys(database, 0) if key.startswith("_content")]
+    spoken = database.versions.find_one({"k": "o0"})["tt"]
+    half = {"$push": {"x": {"$each": words}}, "$set": {"tt": spoken}}
+    database.versions.update_one({"k": "o9"}, half)
+    every = [f"o{number}" for number in range(10)]
+    assert driver.ids("Observation?_content=panel") == every
+    assert driver.ids("Observation?code:text=blood") == every
+    assert driver.store.check().faults == ()
+
+
 def test_a_store_of_a_release_before_is_rewritten_while_it_is_searched(
     url, make_driver, database, often, monkeypatch
 ):
