@@ -103,6 +103,39 @@ def test_first_pages_at_once_are_one_command_and_of_one_moment(filled, commands)
     assert [len(page.versions) for page in pages] == [2] * 20
 
 
+def test_bodies_of_first_pages_at_once_are_one_command(filled, commands):
+    asked = [newest(filled, n) for n in range(20)]
+    shown = at_once(filled, commands, *map(filled.store.first_page, asked))
+    assert commands.begun == [("aggregate", "state")]
+    pages = at_once(filled, commands, *map(filled.store.search, asked))
+    assert [list(each.bodies) for each in shown] == [[v.body for v in p.versions] for p in pages]
+    assert [each.next for each in shown] == [page.next for page in pages]
+
+
+def test_what_has_no_first_page_is_not_tried_twice(filled, commands):
+    oldest = filled.query("Observation?patient=Patient/1&_sort=date&_count=5")
+    assert at_once(filled, commands, filled.store.first_page(oldest)) == [None]
+    (page,) = at_once(filled, commands, filled.store.search(oldest))
+    assert len(page.versions) == 3
+    assert ("aggregate", "state") not in commands.begun
+
+
+def test_who_wrote_the_end_of_the_commit_order_does_not_ask_for_it(filled, commands):
+    def decide(tx):
+        found = tx.changes(tx.changes(2**62, ["Device"])[0] - 1, ["Device"])
+        filled.put(tx, {"resourceType": "Device", "id": f"d{found[0]}"})
+        return found
+
+    first, _ = filled.commit(decide)
+    commands.begun.clear()
+    newest, changed = filled.commit(lambda tx: tx.changes(first, ["Device", "Patient"]))
+    assert (newest, [v.key.resource_type for v in changed]) == (first + 1, ["Device"])
+    assert ("find", "versions") in commands.begun
+    commands.begun.clear()
+    assert filled.commit(lambda tx: tx.changes(first - 1, ["Patient"]))[1] == ()
+    assert ("find", "versions") not in commands.begun
+
+
 def test_the_same_page_for_many_is_found_once(filled, commands):
     pages = at_once(filled, commands, *(filled.store.search(newest(filled, 1)) for _ in range(20)))
     assert commands.begun == [("aggregate", "state")]

@@ -13,7 +13,7 @@ from fhir_server.core import resource_json
 from fhir_server.core.version import Version, format_instant
 from fhir_server.errors import FhirError
 from fhir_server.store.checking import Checked, Report
-from fhir_server.store.mongo import owners, positions
+from fhir_server.store.mongo import owners, positions, texts
 from fhir_server.store.mongo.indexes import Indexes
 from fhir_server.store.mongo.rows import CURRENT, INDEX_FIELDS, MILESTONE, RowBuilder, to_version
 from fhir_server.store.mongo.steps import Document
@@ -43,6 +43,7 @@ def check(
     faults = [
         *_check_order(database, state["commits"]),
         *_check_resources(database, indexes, newest, counts),
+        *_check_texts(database),
     ]
     if bodies is None:
         bodies = [check_bodies(database, rows, 1, newest, report)]
@@ -57,11 +58,17 @@ def check_bodies(
     """Bodies say which version they are, and the index entries are those that they give."""
     faults: list[str] = []
     looked_at = 0
+    kept: set[str] = set()
     part = database["versions"].find({"_id": {"$gte": first, "$lte": last}}, hint="_id_")
     for found in part.sort("_id", 1):
         version = to_version(found)
         place = f"{version.key} version {version.version_id}"
         faults += (f"{place} {fault}" for fault in _check_version(version, found, rows))
+        named = set(texts.named(found.get("x", ())))
+        if not named <= kept:
+            # What is kept comes before the versions that name it, so again and not at first.
+            kept.update(each["_id"] for each in database[texts.COLLECTION].find({}, {"_id": 1}))
+            faults += [f"{place} names a text that is not kept"] if named - kept else []
         looked_at += 1
         if looked_at == _BATCH:
             report(looked_at)
@@ -117,6 +124,13 @@ def _check_resources(
             counts["current"] += 1
 
 
+def _check_texts(database: Database[Document]) -> Iterator[str]:
+    """What stands for many versions says what its key says."""
+    for found in database[texts.COLLECTION].find():
+        if found["_id"] != texts.own_text(found).key:
+            yield f"the text {found['_id']!r} says something else"
+
+
 def _check_version(version: Version, found: Document, rows: RowBuilder) -> Iterator[str]:
     if version.body is None:
         if version.interaction != "delete":
@@ -139,8 +153,9 @@ def _check_version(version: Version, found: Document, rows: RowBuilder) -> Itera
     if not is_purged:
         if found.get(owners.FIELD) != owners.owner(version.key.resource_id, expected["x"]):
             yield "says another owner than its body"
+        stored, wanted = texts.settled(found), texts.in_form_of(found, expected)
         for name in INDEX_FIELDS:
-            if found.get(name) != expected.get(name):
+            if stored.get(name) != wanted.get(name):
                 yield f"has other index entries ({name}) than its body gives"
 
 

@@ -24,6 +24,7 @@ from fhir_server.store.mongo import trail
 from fhir_server.store.mongo.definitions import Definitions
 from fhir_server.store.mongo.documents import Connection
 from fhir_server.store.mongo.failures import is_duplicate
+from fhir_server.store.mongo.own_groups import OwnGroups
 from fhir_server.store.mongo.rows import from_milliseconds, to_milliseconds
 from fhir_server.store.mongo.transaction import MongoTransaction
 from fhir_server.store.mongo.transactor import Transactor, take_turn
@@ -101,6 +102,7 @@ class Committer:
         self._definitions = definitions
         self._clock = clock
         self._limits = limits
+        self._own = OwnGroups()
         self._observers: tuple[Callable[[CommittedGroup], None], ...] = ()
         self._finished: list[CommittedGroup] = []
         self._waiting: deque[_Job] = deque()
@@ -228,21 +230,24 @@ class Committer:
     def _transact(self, jobs: list[_Job]) -> int:
         """Commit the first of `jobs`, as many as one transaction takes; how many."""
         begun = time.monotonic()
-        decisions, versions = self._transactor.run(
+        self._definitions.keep_texts(self._connection.database)
+        decisions, tx = self._transactor.run(
             lambda session: self._decide(session, jobs), self._limits.patience
         )
-        if versions:
+        if len(tx):
             seconds = time.monotonic() - begun
-            self._finished.append(CommittedGroup(decisions, versions, seconds))
+            self._finished.append(CommittedGroup(decisions, len(tx), seconds))
+            self._own.add(tx.committed, tx.sequence, tx.resource_types)
         return decisions
 
-    def _decide(self, session: ClientSession, jobs: list[_Job]) -> tuple[int, int]:
-        """Run decisions and write what they put: how many, and how many versions."""
+    def _decide(self, session: ClientSession, jobs: list[_Job]) -> tuple[int, MongoTransaction]:
+        """Run decisions and write what they put: how many, and all of it."""
         state = self._connection.database["state"]
         before = take_turn(state, "commits", session)
         now = max(to_milliseconds(self._clock()), before["updated"])
         rows = self._definitions.rows_for(before, self._connection.database, session)
-        tx = MongoTransaction(session, self._connection, rows, from_milliseconds(now), before)
+        moment = from_milliseconds(now)
+        tx = MongoTransaction(session, self._connection, rows, moment, before, self._own)
         done = 0
         try:
             for job in jobs:
@@ -253,7 +258,7 @@ class Committer:
                 done += 1
             if not len(tx) and not tx.records:
                 session.abort_transaction()
-                return done, 0
+                return done, tx
             tx.write()
             if tx.records:
                 trail.append(self._connection.database, session, tx.records, now, self._trail_keys)
@@ -265,7 +270,7 @@ class Committer:
                 {"$set": {"sequence": tx.sequence, "updated": now}},
                 session=session,
             )
-        return done, len(tx)
+        return done, tx
 
 
 def _run(tx: MongoTransaction, job: _Job) -> None:

@@ -8,6 +8,7 @@ https://hl7.org/fhir/R4/search.html
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fhir_server.core.search.parameter import SearchType
 from fhir_server.core.search.query import (
     AllOf,
     AnyOf,
@@ -21,7 +22,7 @@ from fhir_server.core.search.query import (
     Value,
 )
 from fhir_server.errors import TooCostly
-from fhir_server.store.mongo import comparisons, keys, owners, reads, selectivity
+from fhir_server.store.mongo import comparisons, keys, owners, reads, selectivity, texts
 from fhir_server.store.mongo.clauses import NOTHING, any_of, clause
 from fhir_server.store.mongo.steps import Aggregate, Filter, Find, Steps
 
@@ -68,7 +69,7 @@ def matching(resource_type: str, criteria: Sequence[Criterion], scope: Scope) ->
     ranks: list[int] = []
     owned: Filter = {}
     for criterion in (*criteria, *scope.restrictions(resource_type)):
-        condition = yield from _criterion(criterion, scope)
+        condition = yield from _criterion(resource_type, criterion, scope)
         # Beside the other conditions, where the shards that have it can be told.
         of_chain = {name: condition.pop(name) for name in (owners.FIELD,) if name in condition}
         owned = owned or of_chain or scope.owned_by(owners.patients(criterion))
@@ -88,10 +89,14 @@ def matching(resource_type: str, criteria: Sequence[Criterion], scope: Scope) ->
     return filter_
 
 
-def _criterion(criterion: Criterion, scope: Scope) -> Steps[Filter]:
+def _criterion(resource_type: str, criterion: Criterion, scope: Scope) -> Steps[Filter]:
     match criterion:
         case Clause(parameter, "", values) if parameter.code == "_lastUpdated":
             return (yield from _last_updated(values, scope))
+        case Clause(parameter, modifier) if (
+            parameter.type is SearchType.SPECIAL or modifier == "text"
+        ):
+            return (yield from texts.finding(resource_type, clause(criterion)))
         case Clause():
             return clause(criterion)
         case Chain():
@@ -99,17 +104,19 @@ def _criterion(criterion: Criterion, scope: Scope) -> Steps[Filter]:
         case Has():
             return (yield from _has(criterion, scope))
         case AnyOf(criteria):
-            return any_of((yield from _criteria(criteria, scope)))
+            return any_of((yield from _criteria(resource_type, criteria, scope)))
         case AllOf(criteria):
-            return {"$and": (yield from _criteria(criteria, scope))}
+            return {"$and": (yield from _criteria(resource_type, criteria, scope))}
         case Not(inner):
-            return {"$nor": [(yield from _criterion(inner, scope))]}
+            return {"$nor": [(yield from _criterion(resource_type, inner, scope))]}
 
 
-def _criteria(criteria: Sequence[Criterion], scope: Scope) -> Steps[list[Filter]]:
+def _criteria(
+    resource_type: str, criteria: Sequence[Criterion], scope: Scope
+) -> Steps[list[Filter]]:
     found: list[Filter] = []
     for criterion in criteria:
-        found.append((yield from _criterion(criterion, scope)))
+        found.append((yield from _criterion(resource_type, criterion, scope)))
     return found
 
 

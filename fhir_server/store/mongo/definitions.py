@@ -16,6 +16,7 @@ from fhir_server.core.resource_json import Resource
 from fhir_server.core.search.custom import SearchDefinitions
 from fhir_server.store.mongo.rows import RowBuilder
 from fhir_server.store.mongo.steps import Document, Find, Steps
+from fhir_server.store.mongo.texts import Texts
 from fhir_server.store.mongo.transactor import Transactor, take_turn
 from fhir_server.store.protocol import Extend
 
@@ -42,7 +43,8 @@ class Definitions:
     def __init__(self, own: SearchDefinitions, extend: Extend | None) -> None:
         self._own = own
         self._extend = extend
-        self._known = _Known(0, RowBuilder(own.indexer, own.parameters), own)
+        self._texts = Texts()
+        self._known = _Known(0, RowBuilder(own.indexer, own.parameters, self._texts), own)
 
     @property
     def number(self) -> int:
@@ -62,9 +64,14 @@ class Definitions:
         self, commits: Document, database: Database[Document], session: ClientSession | None
     ) -> RowBuilder:
         """What makes documents in the transaction that has read `commits`, its counter."""
+        self._texts.is_allowed = "texts" in commits
         if self._extend is not None and commits.get("g", 0) != self._known.number:
             self.learn(read(database, session))
         return self._known.rows
+
+    def keep_texts(self, database: Database[Document]) -> None:
+        """Keep what many versions say once; before a transaction begins."""
+        self._texts.keep(database)
 
     def learn(self, stored: Stored) -> None:
         """Use what the store says."""
@@ -77,7 +84,7 @@ class Definitions:
         if stored.following is not None:
             bodies = dict.fromkeys((*stored.live, *stored.following))
             written = self._extend([resource_json.parse_resource(body) for body in bodies])
-        rows = RowBuilder(written.indexer, live.parameters)
+        rows = RowBuilder(written.indexer, live.parameters, self._texts)
         self._known = _Known(stored.number, rows, live)
 
 

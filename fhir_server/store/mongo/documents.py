@@ -26,11 +26,11 @@ from pymongo.uri_parser import parse_uri
 from fhir_server.core.security.audit_chain import GENESIS
 from fhir_server.errors import StoreUnavailable, Unsupported
 from fhir_server.store.mongo.indexes import Indexes
-from fhir_server.store.mongo.migration import Migration, is_owned
+from fhir_server.store.mongo.migration import Migration, is_up_to_date
 from fhir_server.store.mongo.rows import HOT_PATHS
 from fhir_server.store.mongo.steps import Document
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _ZSTD = {"wiredTiger": {"configString": "block_compressor=zstd"}}
 _WAIT = 5_000
@@ -92,11 +92,7 @@ class StoredVersion(mongoengine.DynamicDocument):  # type: ignore[misc]
             {"name": "resource", "fields": ["+y", "+k", "-v"], "unique": True},
             {"name": "keys", "fields": ["+y", "+x", "+_id"]},
             {"name": "milestones", "fields": ["+m"], "sparse": True},
-            {
-                "name": "superseded",
-                "fields": ["+s"],
-                "partialFilterExpression": {"e": True},
-            },
+            {"name": "superseded", "fields": ["+s"], "partialFilterExpression": {"e": True}},
             {
                 "name": "type_date",
                 "fields": ["+y", "-hd", "-_id"],
@@ -105,6 +101,17 @@ class StoredVersion(mongoengine.DynamicDocument):  # type: ignore[misc]
             *_hot_indexes(),
         ],
     }
+
+
+class StoredText(mongoengine.DynamicDocument):  # type: ignore[misc]
+    """What many versions of a type say, in the fields of a version; few, so without indexes."""
+
+    key = StringField(primary_key=True)
+    resource_type = StringField(db_field="y", required=True)
+    index_keys = ListField(StringField(), db_field="x")
+    texts = ListField(DictField(), db_field="tt")
+
+    meta = {"collection": "texts", "auto_create_index": False}  # noqa: RUF012
 
 
 class StoredDelivery(mongoengine.DynamicDocument):  # type: ignore[misc]
@@ -140,11 +147,7 @@ class StoredDelivery(mongoengine.DynamicDocument):  # type: ignore[misc]
                 "fields": ["+n", "+y", "+k", "+q"],
                 "partialFilterExpression": {"o": True},
             },
-            {
-                "name": "age",
-                "fields": ["+st", "+a"],
-                "partialFilterExpression": {"o": True},
-            },
+            {"name": "age", "fields": ["+st", "+a"], "partialFilterExpression": {"o": True}},
             {
                 "name": "patient",
                 "fields": ["+s", "+_id"],
@@ -224,6 +227,7 @@ class StoredRecord(mongoengine.DynamicDocument):  # type: ignore[misc]
 
 _DECLARED = (
     StoredVersion,
+    StoredText,
     StoredDelivery,
     StoredReceipt,
     StoredState,
@@ -345,7 +349,7 @@ def _prepare(connection: Connection) -> None:
     for name, start in _COUNTERS.items():
         state.update_one({"_id": name}, {"$setOnInsert": start}, upsert=True)
     state.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}})
-    is_old = not is_owned(connection.database)
+    is_old = not is_up_to_date(connection.database)
     if missing or is_old or connection.indexes.retired(connection.database):
         connection.migration.start()
 
@@ -363,7 +367,14 @@ def _declared_indexes(*, is_sharded: bool) -> dict[str, list[Document]]:
 
 _COUNTERS: dict[str, Document] = {
     "schema": {"version": SCHEMA_VERSION},
-    "commits": {"sequence": 0, "updated": 0, "purged": 0, "turns": 0, "owned": True},
+    "commits": {
+        "sequence": 0,
+        "updated": 0,
+        "purged": 0,
+        "turns": 0,
+        "owned": True,
+        "texts": "all",
+    },
     "outbox": {"position": 0, "deliveries": 0, "turns": 0},
     "trail": {
         "sequence": GENESIS.sequence,

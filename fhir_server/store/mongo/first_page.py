@@ -6,16 +6,17 @@ for before. No branch can be told its index: each is put so that one alone can a
 Whatever is unusual about the rows is left to the search that does everything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 
-from fhir_server.core.search.query import AllOf, AnyOf, Clause, Criterion, Query, Total
+from fhir_server.core.search.query import AllOf, AnyOf, Clause, Criterion, Cursor, Query, Total
 from fhir_server.store.mongo import keys, owners, timeline
 from fhir_server.store.mongo.criteria import Scope
-from fhir_server.store.mongo.rows import ANY_CODE, CURRENT, VERSION_FIELDS
+from fhir_server.store.mongo.rows import ANY_CODE, CURRENT, VERSION_FIELDS, to_plain
 from fhir_server.store.mongo.search import to_page
 from fhir_server.store.mongo.steps import Aggregate, Document, Filter, Steps
 from fhir_server.store.mongo.timeline import Timeline
-from fhir_server.store.protocol import Page
+from fhir_server.store.protocol import FirstPage, Page
 
 _LARGEST = 100
 # Of all subjects together; where there are more, each is searched for alone.
@@ -29,10 +30,13 @@ _Subject = tuple[str, str]
 """The field of a timeline, and the id in it."""
 
 
-class FirstPage:
+class PlannedPage:
     """A first page that one branch can find."""
 
-    __slots__ = ("branch", "has_all", "index_name", "length", "query", "subject", "wide_before")
+    __slots__ = (
+        "has_all", "index_name", "is_unusual", "length", "query", "shown", "subject", "whole",
+        "wide_before",
+    )  # fmt: skip
 
     def __init__(self, query: Query, planned: Timeline, codes: Sequence[str]) -> None:
         path = planned.path
@@ -40,6 +44,7 @@ class FirstPage:
         self.subject: _Subject = (path.field, planned.ids[0])
         self.index_name = path.index_name
         self.length = sum(map(len, codes))
+        self.is_unusual = False
         start: Filter = {path.field: planned.ids[0]}
         if path.token is not None:
             start["hc"] = codes[0] if len(codes) == 1 else {"$in": list(codes)}
@@ -55,15 +60,18 @@ class FirstPage:
             match |= Scope(0, query.restriction, is_owned=True).owned_by(planned.ids)
         if planned.date is not None:
             match["$and"] = [planned.date]
-        self.branch: list[Document] = [
+        found: list[Document] = [
             {"$match": match},
             {"$sort": {"hd": planned.direction, "_id": planned.direction}},
             {"$limit": query.count + 1},
-            {"$project": {**VERSION_FIELDS, "hd": 1, path.field: 1}},
         ]
+        place = {"hd": 1, path.field: 1}
+        self.whole = [*found, {"$project": {**VERSION_FIELDS, **place}}]
+        self.shown = [*found, {"$project": {"b": 1, **place}}]
+        """What finds all of the versions, and what finds their bodies."""
 
 
-def plan(query: Query) -> FirstPage | None:
+def plan(query: Query) -> PlannedPage | None:
     """The first page that `query` asks for; None where it is another search.
 
     It relies on every version saying its owner.
@@ -81,16 +89,16 @@ def plan(query: Query) -> FirstPage | None:
     codes = [keys.code(code, system) for system, code in planned.codes if code and system]
     if len(codes) < len(planned.codes):
         return None
-    return FirstPage(query, planned, codes or [ANY_CODE])
+    return PlannedPage(query, planned, codes or [ANY_CODE])
 
 
 class Plans:
     """What `plan` says, remembered for what is asked again and again."""
 
     def __init__(self) -> None:
-        self._remembered: dict[Query, FirstPage] = {}
+        self._remembered: dict[Query, PlannedPage] = {}
 
-    def plan(self, query: Query) -> FirstPage | None:
+    def plan(self, query: Query) -> PlannedPage | None:
         found = self._remembered.get(query)
         if found is None and (found := plan(query)) is not None and found.length <= _LONGEST:
             if len(self._remembered) >= _REMEMBERED:
@@ -99,16 +107,50 @@ class Plans:
         return found
 
 
-def find(pages: Sequence[FirstPage]) -> Steps[list[Page | None]]:
+def find(pages: Sequence[PlannedPage]) -> Steps[list[Page | None]]:
     """Each of the pages; None for one that has to be searched for."""
-    found: dict[FirstPage, Page | None] = {}
+    found = yield from _find(pages, attrgetter("whole"))
+    answers: list[Page | None] = []
+    for page in pages:
+        rows, as_of = found[page]
+        for row in rows or ():
+            row["sort0"] = row.get("hd")
+        answers.append(None if rows is None else to_page(page.query, rows, as_of))
+    return answers
+
+
+def show(pages: Sequence[PlannedPage]) -> Steps[list[FirstPage | None]]:
+    """The bodies of each of the pages; None for one that has to be searched for."""
+    found = yield from _find(pages, attrgetter("shown"))
+    answers: list[FirstPage | None] = []
+    for page in pages:
+        rows, as_of = found[page]
+        if rows is None:
+            answers.append(None)
+            continue
+        count = page.query.count
+        following = None
+        if len(rows) > count:
+            last = rows[count - 1]
+            following = Cursor((to_plain(last.get("hd")),), int(last["_id"]))
+        answers.append(FirstPage([row["b"] for row in rows[:count]], as_of, following))
+    return answers
+
+
+def _find(
+    pages: Sequence[PlannedPage], branch: Callable[[PlannedPage], list[Document]]
+) -> Steps[dict[PlannedPage, tuple[list[Document] | None, int]]]:
+    """The rows of each page, with one more if there is, and the moment they are of."""
+    found: dict[PlannedPage, tuple[list[Document] | None, int]] = {}
     waiting = list(pages)
     while waiting:
         # Rows are told apart by their subject.
         by_subject = {page.subject: page for page in reversed(waiting)}
         waiting = [page for page in waiting if by_subject[page.subject] is not page]
         rows = yield Aggregate(
-            _pipeline(list(by_subject.values())), collection="state", is_of_one_moment=True
+            _pipeline(list(by_subject.values()), branch),
+            collection="state",
+            is_of_one_moment=True,
         )
         as_of = int(rows[0]["sequence"])
         own: dict[_Subject, list[Document]] = {subject: [] for subject in by_subject}
@@ -122,22 +164,21 @@ def find(pages: Sequence[FirstPage]) -> Steps[list[Page | None]]:
             if not isinstance(row[field], str):
                 is_plain = False
                 continue
-            row["sort0"] = row.get("hd")
             own[field, row[field]].append(row)
         for subject, page in by_subject.items():
             has_all = page.has_all or len(own[subject]) > page.query.count
-            if not (is_plain and has_all) or _may_miss(page, wide):
-                found[page] = None
-            else:
-                found[page] = to_page(page.query, own[subject], as_of)
-    return [found[page] for page in pages]
+            is_whole = is_plain and has_all and not _may_miss(page, wide)
+            found[page] = (own[subject] if is_whole else None, as_of)
+    return found
 
 
-def _pipeline(pages: Sequence[FirstPage]) -> list[Document]:
+def _pipeline(
+    pages: Sequence[PlannedPage], branch: Callable[[PlannedPage], list[Document]]
+) -> list[Document]:
     branches: list[list[Document]] = []
     open_ended: dict[str, list[str]] = {}
     for page in pages:
-        branches.append(page.branch)
+        branches.append(branch(page))
         if page.wide_before is not None:
             field, resource_id = page.subject
             open_ended.setdefault(field, []).append(resource_id)
@@ -153,7 +194,7 @@ def _pipeline(pages: Sequence[FirstPage]) -> list[Document]:
     ]
 
 
-def _may_miss(page: FirstPage, wide: Sequence[Document]) -> bool:
+def _may_miss(page: PlannedPage, wide: Sequence[Document]) -> bool:
     """Whether a wide range that the branch does not find may match."""
     if page.wide_before is None:
         return False

@@ -13,7 +13,7 @@ from pymongo import MongoClient, UpdateOne
 from pymongo.errors import PyMongoError
 from pymongo.synchronous.database import Database
 
-from fhir_server.store.mongo import owners
+from fhir_server.store.mongo import owners, rewriting
 from fhir_server.store.mongo.indexes import Indexes
 from fhir_server.store.mongo.steps import DURABLE, Document
 
@@ -91,14 +91,19 @@ class Migration:
                 return False
             _log.info("indexes are built: %s", names)
         retired = self._indexes.retired(database)
-        if not retired and is_owned(database):
+        if not retired and is_up_to_date(database):
             return True
         if has_older_processes(database, self._schema):
             return False
         for collection, name in retired:
             database[collection].drop_index(name)
             _log.info("dropped the index %s.%s: its definition has changed", collection, name)
-        self._own(database)
+        if not is_owned(database):
+            self._own(database)
+        # From now on versions may name texts; whoever searches here knows of them.
+        state = database["state"].with_options(write_concern=DURABLE)
+        state.update_one({"_id": "commits", "texts": None}, {"$set": {"texts": "new"}})
+        rewriting.share_texts(database, self._closing)
         return not self._closing.is_set()
 
     def _own(self, database: Database[Document]) -> None:
@@ -127,6 +132,13 @@ class Migration:
             if time.monotonic() - told > _TELL_AFTER:
                 told = time.monotonic()
                 _log.info("saying who owns each version: up to %d of the commit order", position)
+
+
+def is_up_to_date(database: Database[Document]) -> bool:
+    """Whether every version says its owner, and names what many say."""
+    commits = database["state"].find_one({"_id": "commits"}, {"texts": 1})
+    is_shared = commits is not None and commits.get("texts") == "all"
+    return is_shared and is_owned(database)
 
 
 def is_owned(database: Database[Document]) -> bool:

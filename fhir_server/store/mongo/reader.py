@@ -1,6 +1,7 @@
 """Reader: answers the reads of one event loop; what is asked at once, with one command."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar, cast
 
 from pymongo import ReadPreference
@@ -13,11 +14,11 @@ from fhir_server.core.search.query import Query
 from fhir_server.core.version import Version
 from fhir_server.store.mongo import blocking, first_page, reads
 from fhir_server.store.mongo.documents import Connection
-from fhir_server.store.mongo.first_page import FirstPage, Plans
+from fhir_server.store.mongo.first_page import PlannedPage, Plans
 from fhir_server.store.mongo.search import search
 from fhir_server.store.mongo.steps import Document, Find, Step, Steps
 from fhir_server.store.mongo.together import Together
-from fhir_server.store.protocol import Page
+from fhir_server.store.protocol import FirstPage, Page
 
 T = TypeVar("T")
 
@@ -45,8 +46,11 @@ class Reader:
         self._versions: Together[tuple[ResourceKey, int], Version | None] = Together(
             self._answer_versions, most=_MOST_RESOURCES, at_once=_AT_ONCE
         )
-        self._pages: Together[FirstPage, Page | None] = Together(
-            self._answer_pages, most=_MOST_PAGES, at_once=_AT_ONCE
+        self._pages: Together[PlannedPage, Page | None] = Together(
+            partial(self._answer_pages, first_page.find), most=_MOST_PAGES, at_once=_AT_ONCE
+        )
+        self._shown: Together[PlannedPage, FirstPage | None] = Together(
+            partial(self._answer_pages, first_page.show), most=_MOST_PAGES, at_once=_AT_ONCE
         )
         self._commits: Together[None, list[Document]] = Together(
             self._answer_commits, most=1, at_once=_AT_ONCE
@@ -63,13 +67,30 @@ class Reader:
         return await self._versions.ask((key, version_id))
 
     async def search(self, query: Query) -> Page:
-        if self._is_owned and not self._is_sharded:
-            planned = self._plans.plan(query)
-            if planned is not None and self._indexes.hint("versions", planned.index_name):
-                page = await self._pages.ask(planned)
-                if page is not None:
-                    return page
-        return await self.run(search(query))
+        planned = self._plan(query)
+        page = None
+        if planned is not None and planned.is_unusual:
+            planned.is_unusual = False
+        elif planned is not None:
+            page = await self._pages.ask(planned)
+        return await self.run(search(query)) if page is None else page
+
+    async def first_page(self, query: Query) -> FirstPage | None:
+        planned = self._plan(query)
+        if planned is None:
+            return None
+        page = await self._shown.ask(planned)
+        # Whoever asks goes on to search for it: not by the same command once more.
+        planned.is_unusual = page is None
+        return page
+
+    def _plan(self, query: Query) -> PlannedPage | None:
+        if not self._is_owned or self._is_sharded:
+            return None
+        planned = self._plans.plan(query)
+        if planned is None or not self._indexes.hint("versions", planned.index_name):
+            return None
+        return planned
 
     async def run(self, steps: Steps[T]) -> T:
         """The result of a read.
@@ -85,7 +106,7 @@ class Reader:
             return cast(T, finished.value)
 
     async def close(self) -> None:
-        for asked in (self._current, self._versions, self._pages, self._commits):
+        for asked in (self._current, self._versions, self._pages, self._shown, self._commits):
             await asked.finish()
         await self._client.close()
 
@@ -122,9 +143,11 @@ class Reader:
         self._is_owned = self._is_owned or bool(found[0].get("owned"))
         return [found for _ in wanted]
 
-    async def _answer_pages(self, pages: Sequence[FirstPage]) -> Sequence[Page | None]:
+    async def _answer_pages(
+        self, find: Callable[[Sequence[PlannedPage]], Steps[list[T]]], pages: Sequence[PlannedPage]
+    ) -> Sequence[T | None]:
         try:
-            return await self.run(first_page.find(pages))
+            return await self.run(find(pages))
         except ConnectionFailure:
             raise
         except PyMongoError:

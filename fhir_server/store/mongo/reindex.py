@@ -15,7 +15,7 @@ from pymongo.synchronous.database import Database
 
 from fhir_server.core import resource_json
 from fhir_server.core.resource_json import Resource
-from fhir_server.store.mongo import definitions
+from fhir_server.store.mongo import definitions, texts
 from fhir_server.store.mongo.definitions import Definitions
 from fhir_server.store.mongo.rows import CURRENT, INDEX_FIELDS, RowBuilder
 from fhir_server.store.mongo.steps import DURABLE, Document
@@ -95,9 +95,10 @@ def _compute(
 
 def _change(document: Document, rows: RowBuilder) -> Document:
     """What makes the document's index entries those of its body; empty if they are."""
-    fields = rows.index_fields(document["y"], resource_json.parse_resource(document["b"]))
-    changed = {name: v for name, v in fields.items() if document.get(name) != v}
-    gone = {name: "" for name in INDEX_FIELDS if name in document and name not in fields}
+    made = rows.index_fields(document["y"], resource_json.parse_resource(document["b"]))
+    fields, stored = texts.in_form_of(document, made), texts.settled(document)
+    changed = {n: fields[n] for n in INDEX_FIELDS if n in fields and stored.get(n) != fields[n]}
+    gone = {name: "" for name in INDEX_FIELDS if name in stored and name not in fields}
     change: Document = {}
     if changed:
         change["$set"] = changed

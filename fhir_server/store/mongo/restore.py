@@ -41,6 +41,7 @@ def restore(
     Raises:
         VersionConflict: they do not follow what is stored.
     """
+    definitions.keep_texts(connection.database)
     try:
         transactor.run(
             lambda session: _restore(session, connection, definitions, restored, delivered),

@@ -18,8 +18,9 @@ from fhir_server.core.search.folding import fold
 from fhir_server.core.search.parameter import SearchParameters
 from fhir_server.core.version import Interaction, Version
 from fhir_server.errors import TooLarge
-from fhir_server.store.mongo import keys, owners
+from fhir_server.store.mongo import keys, owners, texts
 from fhir_server.store.mongo.steps import Document
+from fhir_server.store.mongo.texts import Texts
 
 CURRENT = 2**62
 """What `superseded` is while nothing supersedes: behind every sequence."""
@@ -92,10 +93,14 @@ class RowBuilder:
     """
 
     def __init__(
-        self, indexer: Callable[[Resource | Filled], IndexEntries], parameters: SearchParameters
+        self,
+        indexer: Callable[[Resource | Filled], IndexEntries],
+        parameters: SearchParameters,
+        texts: Texts,
     ) -> None:
         self._indexer = indexer
         self._parameters = parameters
+        self._texts = texts
         self._parts: dict[str, frozenset[str]] = {}
 
     def to_document(self, version: Version, resource: Resource | Filled | None) -> Document:
@@ -117,16 +122,20 @@ class RowBuilder:
             document[owners.FIELD] = version.key.resource_id
             return document
         document["b"] = version.body
-        document.update(self.index_fields(version.key.resource_type, resource))
+        entries = self._indexer(resource)
+        text = self._texts.key(version.key.resource_type, entries)
+        document.update(self._fields(version.key.resource_type, entries, text))
         document[owners.FIELD] = owners.owner(version.key.resource_id, document["x"])
         if len(version.body) > _LARGEST_DOCUMENT // 8:
             _check_size(version, document)
         return document
 
     def index_fields(self, resource_type: str, resource: Resource | Filled) -> Document:
-        """What searches look at."""
-        entries = self._indexer(resource)
-        fields = _index_fields(resource_type, entries)
+        """What searches look at; its words are kept with it."""
+        return self._fields(resource_type, self._indexer(resource), None)
+
+    def _fields(self, resource_type: str, entries: IndexEntries, text: str | None) -> Document:
+        fields = _index_fields(resource_type, entries, text)
         parts = self._parts_of(resource_type)
         if parts:
             _add_elements(fields, parts, entries)
@@ -164,16 +173,13 @@ def to_version(document: Mapping[str, Any]) -> Version:
     )
 
 
-def _index_fields(resource_type: str, entries: IndexEntries) -> Document:
+def _index_fields(resource_type: str, entries: IndexEntries, text: str | None) -> Document:
     found = [keys.MARKER]
     fields: Document = {"x": found}
     pair, shared = keys.pair, keys.shared_pair
     for token in entries.tokens:
         make = pair if token.is_identifier else shared
         found.append(make(token.parameter, token.code, token.system))
-    texts = [{"p": t.parameter, "t": fold(t.text)} for t in entries.tokens if t.text]
-    if texts:
-        fields["tt"] = texts
     for reference in entries.references:
         key = keys.reference(reference)
         found.append(key)
@@ -181,8 +187,11 @@ def _index_fields(resource_type: str, entries: IndexEntries) -> Document:
             found.append(f"{key}\x1f{keys.escape(reference.version)}")
     for uri in entries.uris:
         found.append(pair(uri.parameter, uri.uri, ""))
-    for text in entries.texts:
-        found.extend(f"{text.parameter}\x1f{word}\x1f" for word in text.words)
+    if text is None:
+        found += texts.word_keys(entries.texts)
+        of_codes = [(token.parameter, fold(token.text)) for token in entries.tokens if token.text]
+        if of_codes:
+            fields["tt"] = texts.format_of_codes(of_codes)
     if entries.dates:
         fields["d"] = _dates(entries, found)
     if entries.strings:
@@ -192,6 +201,8 @@ def _index_fields(resource_type: str, entries: IndexEntries) -> Document:
         fields["q"] = _amounts(entries, found)
     for path in _HOT_BY_TYPE.get(resource_type, ()):
         _add_hot_fields(fields, path, entries)
+    if text is not None:
+        found.append(text)
     # Two entries may share a key (a long string's beginning); the index wants it once.
     fields["x"] = list(dict.fromkeys(found))
     return fields
@@ -296,16 +307,16 @@ def _add_hot_fields(fields: Document, path: HotPath, entries: IndexEntries) -> N
         codes = [
             keys.code(token.code, token.system)
             for token in entries.tokens
-            if token.parameter == path.token
+            if token.parameter == path.token and token.code
         ]
         fields["hc"] = list(dict.fromkeys([ANY_CODE, *codes]))
 
 
 def _check_size(version: Version, document: Document) -> None:
     assert version.body is not None
-    texts = sum(len(key.encode()) for key in document["x"])
-    texts += sum(len(s["f"].encode()) + len(s["w"].encode()) for s in document.get("st", ()))
-    texts += sum(len(t["t"].encode()) for t in document.get("tt", ()))
+    length = sum(len(key.encode()) for key in document["x"])
+    length += sum(len(s["f"].encode()) + len(s["w"].encode()) for s in document.get("st", ()))
+    length += sum(len(t["t"].encode()) for t in document.get("tt", ()))
     entries = sum(len(document.get(name, ())) for name in INDEX_FIELDS[:6])
-    if len(version.body) + texts + 64 * entries > _LARGEST_DOCUMENT:
+    if len(version.body) + length + 64 * entries > _LARGEST_DOCUMENT:
         raise TooLarge(f"{version.key} is larger than the store's limit of 16 MiB a resource")

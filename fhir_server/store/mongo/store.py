@@ -98,8 +98,8 @@ class MongoStore:
             return await self._reader().search(query)
 
     async def first_page(self, query: Query) -> FirstPage | None:
-        # There is no shorter way: a search of one subject and code is one find already.
-        return None
+        with translated(may_be_costly=True):
+            return await self._reader().first_page(query)
 
     async def explain(self, query: Query) -> tuple[str, ...]:
         def work() -> tuple[str, ...]:

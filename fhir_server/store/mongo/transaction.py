@@ -8,6 +8,7 @@ runs, the last ones at the end, and only a search writes those of its own decisi
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, wait
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from pymongo import UpdateOne
@@ -23,6 +24,7 @@ from fhir_server.errors import VersionConflict
 from fhir_server.store.mongo import blocking, keys, reads
 from fhir_server.store.mongo.documents import Connection
 from fhir_server.store.mongo.failures import translate
+from fhir_server.store.mongo.own_groups import OwnGroups
 from fhir_server.store.mongo.rows import MILESTONE, RowBuilder
 from fhir_server.store.mongo.search import search
 from fhir_server.store.mongo.steps import Document, Steps
@@ -52,7 +54,7 @@ class _Put:
 class MongoTransaction:
     """A group's transaction; `begin` and `drop` bracket each decision.
 
-    `commits` is the counter of commits as it was taken.
+    `commits` is the counter of commits as it was taken, `own` what its process committed.
     """
 
     def __init__(
@@ -62,7 +64,9 @@ class MongoTransaction:
         rows: RowBuilder,
         now: datetime,
         commits: Document,
+        own: OwnGroups | None = None,
     ) -> None:
+        self._own = own or OwnGroups()
         self._session = session
         self._database = connection.database
         self._indexes = connection.indexes
@@ -77,6 +81,7 @@ class MongoTransaction:
         self._written = 0
         self._begun = 0
         self._latest: dict[ResourceKey, list[_Put]] = {}
+        self._of_type: dict[str, list[_Put]] = {}
         self._identified: dict[tuple[str, str], list[_Put]] = {}
         self._read: dict[ResourceKey, Version | None] = {}
         self._changed: dict[tuple[str, ...], tuple[int, tuple[Version, ...]]] = {}
@@ -92,6 +97,16 @@ class MongoTransaction:
     def sequence(self) -> int:
         """The newest, with what was put."""
         return self._committed + len(self._puts)
+
+    @property
+    def committed(self) -> int:
+        """The newest, without what was put."""
+        return self._committed
+
+    @property
+    def resource_types(self) -> tuple[str, ...]:
+        """What was put."""
+        return tuple(each for each, puts in self._of_type.items() if puts)
 
     def __len__(self) -> int:
         return len(self._puts)
@@ -161,16 +176,17 @@ class MongoTransaction:
 
     def changes(self, after: int, resource_types: Sequence[str]) -> tuple[int, tuple[Version, ...]]:
         found = self._changed_behind(after, tuple(resource_types))
-        wanted = frozenset(resource_types)
-        behind = self._puts[max(0, after - self._committed) :]
-        return self.sequence, (
-            *found,
-            *(put.version for put in behind if put.version.key.resource_type in wanted),
-        )
+        behind = [
+            put.version
+            for resource_type in dict.fromkeys(resource_types)
+            for put in self._of_type.get(resource_type, ())
+            if put.version.sequence > after
+        ]
+        return self.sequence, (*found, *sorted(behind, key=attrgetter("sequence")))
 
     def _changed_behind(self, after: int, types: tuple[str, ...]) -> tuple[Version, ...]:
         """What was committed; every decision of the group asks, and it is the same for all."""
-        if after >= self._committed:
+        if after >= self._committed or self._own.has_none(after, self._committed, types):
             return ()
         known = self._changed.get(types)
         if known is None or after < known[0]:
@@ -197,6 +213,7 @@ class MongoTransaction:
         self._puts.append(put)
         self.bytes += len(version.body or b"")
         self._latest.setdefault(version.key, []).append(put)
+        self._of_type.setdefault(version.key.resource_type, []).append(put)
         for index_key in document["x"]:
             if index_key.startswith(_IDENTIFIER):
                 self._identified.setdefault((version.key.resource_type, index_key), []).append(put)
@@ -217,6 +234,7 @@ class MongoTransaction:
         for put in reversed(self._puts[self._begun :]):
             key = put.version.key
             self._latest[key].pop()
+            self._of_type[key.resource_type].pop()
             if not self._latest[key]:
                 del self._latest[key]
             for index_key in put.document["x"]:
