@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from fhir_server.core.security import audit_record
+from fhir_server.core.security import audit_record, audit_sheet
 from fhir_server.core.security.audit_chain import (
     GENESIS,
     ChainedText,
@@ -107,15 +107,13 @@ async def _pages(trail: Trail, newest: ChainLink) -> AsyncIterator[tuple[Chained
         beyond = page[-1].sequence
 
 
-def _pruned_by(record: ChainedText) -> ChainLink | None:
-    """What a record says was pruned; None: it is of something else."""
-    if _PRUNING.encode() not in record.text:
+def _pruned_by(sheet: ChainedText) -> ChainLink | None:
+    """What a sheet says was pruned; None: it is of something else."""
+    if _PRUNING.encode() not in sheet.text:
         return None
     try:
-        found = audit_record.parse(record.text)
-        if found.interaction != _PRUNING:
-            return None
-        return parse_link(found.request.rpartition(" ")[2])
+        told = [each for each in audit_sheet.parse(sheet.text) if each.interaction == _PRUNING]
+        return parse_link(told[-1].request.rpartition(" ")[2]) if told else None
     except ValueError:
         # Not what was written: the chain has told it already.
         return None

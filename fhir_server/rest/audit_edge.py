@@ -9,10 +9,8 @@ import logging
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import get_contextvars
 
 from fhir_server.core.security.principal import ANONYMOUS
-from fhir_server.errors import FhirError
 from fhir_server.interactions import access
 from fhir_server.interactions.access import Access
 from fhir_server.operations.audit_journal import AuditJournal
@@ -47,10 +45,18 @@ class AuditEdge:
         async def answer(message: Message) -> None:
             nonlocal is_refused
             if message["type"] == "http.response.start":
-                error = await _record(journal, request, message["status"])
-                if error is not None:
-                    is_refused = True
-                    await error_handler.respond(error)(scope, receive, send)
+                status = message["status"]
+                try:
+                    entry = request.of_answer(status)
+                    if entry is not None:
+                        await journal.write(entry)
+                except Exception as error:
+                    _log.warning("an access could not be recorded: %s", type(error).__name__)
+                    # What failed already gives nothing away.
+                    if status < 500:
+                        is_refused = True
+                        refusal = error_handler.known(error)
+                        await error_handler.respond(refusal)(scope, receive, send)
             if not is_refused:
                 await send(message)
 
@@ -73,21 +79,8 @@ class AuditEdge:
             find_interaction=lambda: _interaction(scope),
             address=self._base_urls.client_address(scope, forwarded_for),
             reason=reason,
-            request_id=str(get_contextvars().get("request_id", "")),
+            request_id=scope.get("request_id", ""),
         )
-
-
-async def _record(journal: AuditJournal, request: Access, status: int) -> FhirError | None:
-    """Write what the request has come to; what to answer instead if that cannot be done."""
-    try:
-        entry = request.of_answer(status)
-        if entry is not None:
-            await journal.write(entry)
-    except Exception as error:
-        _log.warning("an access could not be recorded: %s", type(error).__name__)
-        # What failed already gives nothing away.
-        return None if status >= 500 else error_handler.known(error)
-    return None
 
 
 def _is_recorded(scope: Scope) -> bool:

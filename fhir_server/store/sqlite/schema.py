@@ -9,7 +9,14 @@ from fhir_server.errors import Unsupported
 # Bytes "FHIR": tells our files from any other program's.
 APPLICATION_ID = 0x46484952
 
-_STEPS = ("schema.sql", "kept_search.sql", "delivery_count.sql", "receipts.sql", "trail.sql")
+_STEPS = (
+    "schema.sql",
+    "kept_search.sql",
+    "delivery_count.sql",
+    "receipts.sql",
+    "trail.sql",
+    "trail_lists.sql",
+)
 
 
 def migrations() -> tuple[str, ...]:

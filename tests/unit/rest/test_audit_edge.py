@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from starlette.responses import Response
 
-from fhir_server.core.security import audit_record
+from fhir_server.core.security import audit_sheet
 from fhir_server.core.security.principal import Principal
 from fhir_server.errors import StoreUnavailable
 from fhir_server.operations.audit_journal import AuditJournal
@@ -30,6 +30,12 @@ class Store:
             raise StoreUnavailable("away")
         self.commits.append(len(self.entries))
         decide(self)
+
+
+def written(store):
+    (sheet,) = audit_sheet.sheets(store.entries)
+    (record,) = audit_sheet.parse(sheet.text)
+    return record
 
 
 def answered(store, status=200, path="/fhir/Patient/1", method="GET", **scope):
@@ -69,7 +75,7 @@ def test_an_answer_leaves_when_its_record_is_durable():
     store = Store()
     start, body, durable = answered(store)
     assert (start["status"], body, durable) == (200, b"the patient's data", 1)
-    record = audit_record.parse(store.entries[0].text)
+    record = written(store)
     assert (record.asker.subject, record.address) == ("anna", "10.0.0.7")
     assert store.entries[0].patients == ("Patient/1",)
 
@@ -117,4 +123,4 @@ def test_requests_that_wait_share_a_commit():
 def test_only_a_trusted_proxy_says_where_a_request_is_from():
     store = Store()
     answered(store, headers=[(b"x-forwarded-for", b"203.0.113.9")])
-    assert audit_record.parse(store.entries[0].text).address == "10.0.0.7"
+    assert written(store).address == "10.0.0.7"
