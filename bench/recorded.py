@@ -35,7 +35,7 @@ class _Turn(NamedTuple):
 
 
 def name_of(load: Load) -> str:
-    return f"{load.name}, on record"
+    return f"on record: {load.name}"
 
 
 def measure_recorded(
