@@ -16,6 +16,7 @@ from bench.loads import BATCH, INGEST, LOADS, NEWEST, READ, WARD, Scene
 from bench.measure import Pace, Target, Tell, measure, measure_all, warm
 from bench.raw_sqlite import Raw
 from bench.readings import OWN_NAMES, Population
+from bench.recorded import RECORDED, measure_recorded, name_of
 from bench.result import Comparison, Row, Skipped
 from fhir_server.core.version import format_instant
 
@@ -65,6 +66,7 @@ def measure_own(plan: Plan, tell: Tell) -> Iterator[Row | Skipped]:
                 yield Skipped(kind, "raw inserts", reason(error))
         for name, measured in (
             ("judging", _judging(kind, folder, smallest, plan, tell)),
+            ("on record", _recorded(kind, folder, smallest, plan, tell)),
             ("delivery", _delivery(kind, folder, smallest, plan, tell)),
             ("second process", _processes(kind, folder, smallest, plan, tell)),
             ("ingest memory", _growth(kind, plan, tell)),
@@ -198,6 +200,15 @@ def _judging(
             cpu_ratio=(unjudged.server_cpu or 0.0) / (judged.server_cpu or 1.0),
         )
     )
+
+
+def _recorded(
+    kind: Kind, folder: Path, population: Population, plan: Plan, tell: Tell
+) -> Iterator[Row]:
+    """Loads with every access on record, against the same without."""
+    loads = tuple(load for load in RECORDED if plan.is_wanted(name_of(load)))
+    if loads:
+        yield from measure_recorded(kind, folder, population, plan.pace, loads, tell)
 
 
 def _newest(store: Store) -> int:

@@ -86,9 +86,14 @@ def _await_answer(process: "subprocess.Popen[bytes]", url: str) -> None:
 
 @contextmanager
 def fhir_server(
-    store: str, *, workers: int = 1, is_delivering: bool = False, is_judging: bool = True
+    store: str,
+    *,
+    workers: int = 1,
+    is_delivering: bool = False,
+    is_judging: bool = True,
+    is_recording: bool = False,
 ) -> Iterator[Process]:
-    """The server under test."""
+    """The server under test; with `is_recording` every access is on its audit trail."""
     port = free_port()
     command = [
         *(sys.executable, "-m", "fhir_server", "serve", "--port", str(port)),
@@ -98,6 +103,7 @@ def fhir_server(
     env = {
         "FHIR_SERVER_STORE": store,
         "FHIR_SERVER_AUTH": "none",
+        "FHIR_SERVER_AUDIT": "on" if is_recording else "off",
         "FHIR_SERVER_LOG_LEVEL": "warning",
         "FHIR_SERVER_DRAIN_SECONDS": "0",
         "FHIR_SERVER_PLAN_TEMPLATES": "0",

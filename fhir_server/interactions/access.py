@@ -11,10 +11,9 @@ from contextvars import ContextVar
 
 from fhir_server.core import query_string
 from fhir_server.core.query_string import Params
-from fhir_server.core.security import audit_record
-from fhir_server.core.security.audit_record import AuditRecord, Touched
+from fhir_server.core.security import audit_record, audit_sheet
 from fhir_server.core.security.principal import ANONYMOUS, Principal
-from fhir_server.core.security.touched import patient_of_version
+from fhir_server.core.security.touched import patient_of_body, patient_of_version
 from fhir_server.core.version import Version
 from fhir_server.errors import InvalidSearch
 from fhir_server.store.trail import TrailEntry
@@ -24,6 +23,7 @@ _MOST_REASON_CHARACTERS = 500
 # Of http://terminology.hl7.org/CodeSystem/v3-ActReason.
 _BREAK_GLASS = "BTG"
 _BY_NAME = ("read", "vread")
+_MOST_ASKERS = 1_024
 
 
 _asking: ContextVar[Callable[[], Principal]] = ContextVar("asking", default=lambda: ANONYMOUS)
@@ -35,6 +35,24 @@ class Access:
     `find_interaction` says what was asked once that is known.
     `reason` is why somebody breaks the glass, in their words.
     """
+
+    __slots__ = (
+        "_address",
+        "_attempted",
+        "_bodies",
+        "_find_interaction",
+        "_form",
+        "_has_recorded",
+        "_method",
+        "_path",
+        "_query",
+        "_read",
+        "_reason",
+        "_recorded",
+        "_request_id",
+        "_seen",
+        "_who",
+    )
 
     def __init__(
         self,
@@ -48,7 +66,7 @@ class Access:
         reason: str = "",
     ) -> None:
         self._who = _asking.get()
-        self._reason = reason[:_MOST_REASON_CHARACTERS]
+        self._reason = reason[:_MOST_REASON_CHARACTERS] if reason else ""
         self._method = method
         self._path = path
         self._query = query
@@ -57,6 +75,7 @@ class Access:
         self._request_id = request_id
         self._form = ""
         self._seen: list[Version] = []
+        self._bodies: Sequence[bytes] = ()
         self._read: list[Version] = []
         self._attempted: Sequence[tuple[str, str]] = ()
         self._recorded: set[str] = set()
@@ -65,6 +84,10 @@ class Access:
     def saw(self, versions: Iterable[Version]) -> None:
         """Versions that came out of the store: whose they are is told, not which they are."""
         self._seen += versions
+
+    def saw_bodies(self, bodies: Sequence[bytes]) -> None:
+        """The same of what came without its versions: the page of a search, once a request."""
+        self._bodies = (*self._bodies, *bodies)
 
     def read(self, version: Version) -> None:
         """A version that was asked for by its name."""
@@ -93,7 +116,10 @@ class Access:
 
         Has no effect: the decision that it is for may run again.
         """
-        return self._entry(audit_record.by_patient(touched), 0)
+        found: _Found = {}
+        for patient, what in touched:
+            _add(found, patient, what)
+        return self._entry(self._find_interaction(), found, 0)
 
     def recorded(self, touched: Sequence[tuple[str, str]]) -> None:
         """The record of a commit is durable."""
@@ -102,51 +128,104 @@ class Access:
 
     def of_answer(self, status: int) -> TrailEntry | None:
         """The record of the whole request; None if its commits have said it all."""
+        is_told = self._has_recorded and status < 400
+        if is_told and not (self._read or self._seen or self._bodies):
+            return None
+        interaction = self._find_interaction()
+        found: _Found = {}
+        for body in self._bodies:
+            found.setdefault(patient_of_body(body), [])
         read = self._read
-        if self._find_interaction() in _BY_NAME:
-            # Whoever may not see everything reads by a search.
-            read = [*read, *(v for v in self._seen if f"/{v.key}" in self._path)]
-        touched = dict.fromkeys((patient_of_version(version), "") for version in self._seen)
-        touched.update(
-            dict.fromkeys((patient_of_version(v), f"{v.key}/_history/{v.version_id}") for v in read)
-        )
-        if status < 400 and self._has_recorded:
-            touched = {pair: None for pair in touched if pair[0] not in self._recorded}
-            if not any(patient for patient, _ in touched):
+        if self._seen:
+            for version in self._seen:
+                found.setdefault(patient_of_version(version), [])
+            if interaction in _BY_NAME:
+                # Whoever may not see everything reads by a search.
+                read = [*read, *(v for v in self._seen if f"/{v.key}" in self._path)]
+        for version in read:
+            (resource_type, resource_id), version_id = version[0], version[1]
+            what = f"{resource_type}/{resource_id}/_history/{version_id}"
+            _add(found, patient_of_version(version), what)
+        if is_told:
+            found = {
+                patient: what for patient, what in found.items() if patient not in self._recorded
+            }
+            if not any(found):
                 return None
-        if status >= 400 or not self._has_recorded:
-            touched.update(dict.fromkeys(self._attempted))
-            touched.update(dict.fromkeys((patient, "") for patient in self._named()))
-        grouped = audit_record.by_patient(touched)
-        if len(grouped) > 1:
+        else:
+            for patient, what in self._attempted:
+                _add(found, patient, what)
+            for patient in self._named():
+                found.setdefault(patient, [])
+        if len(found) > 1 and not found.get("", True):
             # What is nobody's needs no event of its own beside those of patients.
-            grouped = tuple(each for each in grouped if each.patient or each.what)
-        return self._entry(grouped, status)
+            del found[""]
+        return self._entry(interaction, found, status)
 
-    def _named(self) -> list[str]:
+    def _named(self) -> Sequence[str]:
         params: list[tuple[str, str]] = []
         for text in (self._query, self._form):
             if "atient" in text or "subject" in text:
                 params += _parse(text)
+        if not params and "/Patient" not in self._path:
+            return ()
         return audit_record.named_patients(self._path.split("/"), params)
 
-    def _entry(self, touched: tuple[Touched, ...], status: int) -> TrailEntry:
-        interaction = self._find_interaction()
-        asked = f"{self._method} {self._path}{'?' if self._query else ''}{self._query}"
-        record = AuditRecord(
-            interaction,
-            audit_record.action_of(interaction, self._method),
-            audit_record.outcome_of(status),
-            status if status >= 400 else 0,
-            audit_record.asker(self._who(), (_BREAK_GLASS,) if self._reason else ()),
-            self._address,
-            self._request_id,
-            asked[:_MOST_REQUEST_CHARACTERS],
-            self._form[:_MOST_REQUEST_CHARACTERS],
-            self._reason,
-            () if touched == (Touched(),) else touched,
-        )
-        return TrailEntry(audit_record.format(record), audit_record.patients(record))
+    def _entry(self, interaction: str, found: "_Found", status: int) -> TrailEntry:
+        path, query = self._path, self._query
+        asked = f"{self._method} {path}?{query}" if query else f"{self._method} {path}"
+        if len(asked) > _MOST_REQUEST_CHARACTERS:
+            asked = asked[:_MOST_REQUEST_CHARACTERS]
+        action = audit_record.action_of(interaction, self._method)
+        if len(found) == 1 and not found.get("", True):
+            found = {}
+        who, user = _written(self._who(), self._address, is_emergency=bool(self._reason))
+        patients = tuple([each for each in found if each])
+        if user and user not in found:
+            patients = (*patients, user)
+        touched = list(found.items())
+        if status < 400 and not self._form and not self._reason:
+            text = audit_sheet.format_line(interaction, action, self._request_id, asked, touched)
+        else:
+            text = audit_sheet.format_line(
+                interaction,
+                action,
+                self._request_id,
+                asked,
+                touched,
+                audit_record.outcome_of(status),
+                status if status >= 400 else 0,
+                self._form[:_MOST_REQUEST_CHARACTERS],
+                self._reason,
+            )
+        return TrailEntry(text, patients, who)
+
+
+_Found = dict[str, list[str]]
+"""What was touched of each patient, "" for nobody's."""
+
+
+def _add(found: _Found, patient: str, what: str) -> None:
+    of_patient = found.setdefault(patient, [])
+    if what and what not in of_patient:
+        of_patient.append(what)
+
+
+_askers: dict[tuple[int, str, bool], tuple[Principal, bytes, str]] = {}
+
+
+def _written(principal: Principal, address: str, *, is_emergency: bool) -> tuple[bytes, str]:
+    """Who asks as it is written, and the patient that it is, if it is one."""
+    name = (id(principal), address, is_emergency)
+    known = _askers.get(name)
+    # Another may have its number once it is gone.
+    if known is None or known[0] is not principal:
+        asker = audit_record.asker(principal, (_BREAK_GLASS,) if is_emergency else ())
+        user = asker.user if audit_record.is_patient(asker.user) else ""
+        if len(_askers) >= _MOST_ASKERS:
+            _askers.clear()
+        known = _askers[name] = (principal, audit_sheet.format_who(asker, address), user)
+    return known[1], known[2]
 
 
 def _parse(text: str) -> Params:

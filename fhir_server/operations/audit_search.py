@@ -6,7 +6,8 @@ compared, event by event, as `core/search/match.py` says.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ from fhir_server.store.protocol import Page, Store
 from fhir_server.store.trail import Trail, TrailQuery
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_AT_ONCE = 100
+# Sheets that are read together: few are enough for a page, unless most of them do not match.
+_FIRST, _MOST_AT_ONCE = 4, 128
 _MOST_LOOKED_AT = 20_000
 _MARK = "trail"
 _BY_TIME = ("date", "_lastUpdated")
@@ -109,10 +111,10 @@ def is_asked_alone(query: Query) -> bool:
 
 async def find_event(trail: Trail, sequence: int, number: int) -> Version | None:
     """The AuditEvent at a place of the trail."""
-    record = await trail.find(sequence)
-    if record is None:
+    sheet = await trail.find(sequence)
+    if sheet is None:
         return None
-    return next((v for place, v in enumerate(events_of(record)) if place == number), None)
+    return audit_event.find(sequence, number, _time_of(sheet), sheet.text)
 
 
 class _Walk:
@@ -129,77 +131,87 @@ class _Walk:
         self._trail = trail
         self._query = query
         self._index = index
-        self._bounds: Bounds = bounds_of(query.criteria)
+        own = dict(query.restriction.by_type).get(query.resource_type, ())
+        self._bounds: Bounds = bounds_of((*query.criteria, *own))
         self._is_oldest_first = is_oldest_first
+        self._looked_at = 0
 
     async def page(self, after: _Place, count: int) -> list[_Found]:
         found: list[_Found] = []
-        async for each in self._events(after):
+        async for each in self._events(after, count):
             found.append(each)
             if len(found) == count:
                 break
         return found
 
     async def count(self) -> int:
-        return len([None async for _ in self._events(_Place())])
+        return len([None async for _ in self._events(_Place(), None)])
 
-    async def _events(self, after: _Place) -> AsyncIterator[_Found]:
+    async def _events(self, after: _Place, most: int | None) -> AsyncIterator[_Found]:
+        """What is asked for; it may end behind `most`."""
         if self._bounds.ids is not None:
-            for each in self._matching(await self._named(self._bounds.ids)):
-                if _is_behind(each.place, after, is_ascending=self._is_oldest_first):
-                    yield each
+            for each in self._matching(await self._named(self._bounds.ids), after, most):
+                yield each
             return
-        looked_at, beyond = 0, after.sequence or None
-        if after.sequence and (record := await self._trail.find(after.sequence)):
-            for each in self._matching([record]):
-                if each.place.number > after.number:
-                    yield each
+        beyond = after.sequence or None
+        if after.sequence and (sheet := await self._trail.find(after.sequence)):
+            for each in self._matching([sheet], after, most):
+                yield each
+        at_once = _FIRST
         while True:
-            records = await self._trail.search(
+            sheets = await self._trail.search(
                 TrailQuery(
                     self._bounds.patient,
                     self._bounds.start,
                     self._bounds.end,
                     beyond,
                     self._is_oldest_first,
-                    _AT_ONCE,
+                    at_once,
                 )
             )
-            for each in await asyncio.to_thread(self._matching, records):
+            for each in await asyncio.to_thread(self._matching, sheets, after, most):
                 yield each
-            if len(records) < _AT_ONCE:
+            if len(sheets) < at_once:
                 return
-            beyond = records[-1].sequence
-            looked_at += len(records)
-            if looked_at >= _MOST_LOOKED_AT:
-                raise TooCostly("ask for a patient's AuditEvents, or for less time (date)")
+            beyond = sheets[-1].sequence
+            at_once = min(2 * at_once, _MOST_AT_ONCE)
 
     async def _named(self, ids: Iterable[str]) -> list[ChainedText]:
         places = {place[0] for each in ids if (place := audit_event.parse_id(each))}
         ordered = sorted(places, reverse=not self._is_oldest_first)
         found = [await self._trail.find(sequence) for sequence in ordered]
-        return [record for record in found if record is not None]
+        return [sheet for sheet in found if sheet is not None]
 
-    def _matching(self, records: Iterable[ChainedText]) -> list[_Found]:
+    def _matching(
+        self, sheets: Iterable[ChainedText], after: _Place, most: int | None
+    ) -> list[_Found]:
+        return list(itertools.islice(self._look(sheets, after), most))
+
+    def _look(self, sheets: Iterable[ChainedText], after: _Place) -> Iterator[_Found]:
         query = self._query
-        return [
-            _Found(version, _Place(record.sequence, number))
-            for record in records
-            for number, version in enumerate(events_of(record))
-            if matches(
-                self._index(version.resource()),
-                version,
-                query.criteria,
-                _refuse,
-                query.restriction,
+        for sheet in sheets:
+            # A sheet holds what many did: those of others are not looked at.
+            shown = audit_event.events(
+                sheet.sequence,
+                _time_of(sheet),
+                sheet.text,
+                patient=self._bounds.patient,
+                is_newest_first=not self._is_oldest_first,
             )
-        ]
+            for number, version in shown:
+                place = _Place(sheet.sequence, number)
+                if not _is_behind(place, after, is_ascending=self._is_oldest_first):
+                    continue
+                if self._looked_at >= _MOST_LOOKED_AT:
+                    raise TooCostly("ask for a patient's AuditEvents, or for less time (date)")
+                self._looked_at += 1
+                entries = self._index(version.resource())
+                if matches(entries, version, query.criteria, _refuse, query.restriction):
+                    yield _Found(version, place)
 
 
-def events_of(record: ChainedText) -> Iterable[Version]:
-    """The AuditEvents that a record is shown as."""
-    at = _EPOCH + timedelta(milliseconds=record.at)
-    return audit_event.events(record.sequence, at, record.text)
+def _time_of(sheet: ChainedText) -> datetime:
+    return _EPOCH + timedelta(milliseconds=sheet.at)
 
 
 def _refuse(_resource_type: str) -> Iterable[Indexed]:
@@ -210,7 +222,7 @@ def _is_behind(place: _Place, after: _Place, *, is_ascending: bool) -> bool:
     if not after.sequence:
         return True
     if place.sequence == after.sequence:
-        return place.number > after.number
+        return place.number > after.number if is_ascending else place.number < after.number
     return (place.sequence > after.sequence) is is_ascending
 
 

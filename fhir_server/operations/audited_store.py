@@ -105,8 +105,11 @@ class AuditedStore:
         return page
 
     async def first_page(self, query: Query) -> FirstPage | None:
-        """None in a request: what is shown has to be noted, so the whole versions are asked for."""
-        return None if access.current() else await self._store.first_page(query)
+        found = await self._store.first_page(query)
+        request = access.current()
+        if request is not None and found is not None:
+            request.saw_bodies(found.bodies)
+        return found
 
     async def explain(self, query: Query) -> tuple[str, ...]:
         return await self._store.explain(query)

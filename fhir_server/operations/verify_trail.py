@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from fhir_server.core.security import audit_record
+from fhir_server.core.security import audit_record, audit_sheet
 from fhir_server.core.security.audit_chain import (
     GENESIS,
     ChainedText,
@@ -25,7 +25,7 @@ _MOST_FAULTS = 200
 
 
 class Verified(NamedTuple):
-    """How many records were looked at, the newest of them, and what is wrong."""
+    """How many sheets were looked at, the newest of them, and what is wrong."""
 
     records: int
     newest: ChainLink
@@ -37,7 +37,7 @@ async def verify(
     expected: ChainLink | None = None,
     report: Callable[[int], None] = lambda _: None,
 ) -> Verified:
-    """Follow the chain from what was pruned to the newest record, while servers append.
+    """Follow the chain from what was pruned to the newest sheet, while servers append.
 
     `expected` is a link that was written down elsewhere: all before it is what it was then.
     """
@@ -90,7 +90,7 @@ async def check_key(trail: Trail) -> None:
 
 
 async def rotate(trail: Trail, key_id: str, asker: Asker) -> None:
-    """Go on with the key of that id: in every process, from the next record on.
+    """Go on with the key of that id: in every process, from the next sheet on.
 
     Raises:
         ValueError: it is not given, is the one in use, or the one in use is another's.
@@ -107,7 +107,7 @@ async def rotate(trail: Trail, key_id: str, asker: Asker) -> None:
 
 
 async def prune(trail: Trail, before: datetime, asker: Asker) -> int:
-    """Let go of records from before `before`; how many. The pruning is a record itself.
+    """Let go of sheets from before `before`; how many. The pruning is a record itself.
 
     Raises:
         VersionConflict: somebody else prunes at the same time.
@@ -133,10 +133,10 @@ async def _pages(trail: Trail, newest: ChainLink) -> AsyncIterator[tuple[Chained
 
 
 class _Segments:
-    """A chain whose keys change: each record against the key that it was made with.
+    """A chain whose keys change: each sheet against the key that it was made with.
 
-    Which key that is, the last record of the key before says, under that key. What stands
-    before the first such record is of the key that fits any of it.
+    Which key that is, the last sheet of the key before says, under that key. What stands
+    before the first such sheet is of the key that fits any of it.
     """
 
     def __init__(self, keys: ChainKeys, current: str, after: ChainLink) -> None:
@@ -149,7 +149,7 @@ class _Segments:
         self._is_begun = False
 
     def check(self, page: Sequence[ChainedText]) -> Iterator[str]:
-        """Faults of the records that follow those before."""
+        """Faults of the sheets that follow those before."""
         if not self._is_begun:
             self._is_begun = True
             self._begin(page)
@@ -209,31 +209,31 @@ class _Segments:
                 return
 
 
-def _turned_by(record: ChainedText) -> tuple[str, str] | None:
+def _turned_by(sheet: ChainedText) -> tuple[str, str] | None:
     """The ids of the keys before and behind a change of keys; None: it is of something else."""
-    found = _of(record, _TURNING)
+    found = _last_of(sheet, _TURNING)
     if found is None:
         return None
     before, _, behind = found.request.removeprefix("audit rotate ").partition(" ")
     return "" if before == "-" else before, "" if behind == "-" else behind
 
 
-def _pruned_by(record: ChainedText) -> ChainLink | None:
-    """What a record says was pruned; None: it is of something else."""
-    found = _of(record, _PRUNING)
+def _pruned_by(sheet: ChainedText) -> ChainLink | None:
+    """What a sheet says was pruned; None: it is of something else."""
+    found = _last_of(sheet, _PRUNING)
     try:
         return None if found is None else parse_link(found.request.rpartition(" ")[2])
     except ValueError:
         return None
 
 
-def _of(record: ChainedText, interaction: str) -> AuditRecord | None:
-    """A record of that interaction; None: it is of another."""
-    if interaction.encode() not in record.text:
+def _last_of(sheet: ChainedText, interaction: str) -> AuditRecord | None:
+    """The last record of that interaction on a sheet; None: all are of others."""
+    if interaction.encode() not in sheet.text:
         return None
     try:
-        found = audit_record.parse(record.text)
+        records = audit_sheet.parse(sheet.text)
     except ValueError:
         # Not what was written: the chain has told it already.
         return None
-    return found if found.interaction == interaction else None
+    return next((each for each in reversed(records) if each.interaction == interaction), None)

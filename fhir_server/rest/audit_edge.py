@@ -9,10 +9,8 @@ import logging
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import get_contextvars
 
 from fhir_server.core.security.principal import ANONYMOUS
-from fhir_server.errors import FhirError
 from fhir_server.interactions import access
 from fhir_server.interactions.access import Access
 from fhir_server.operations.audit_journal import AuditJournal
@@ -42,19 +40,13 @@ class AuditEdge:
             return
         request = self._begin(scope)
         access.begin(request)
-        is_refused = False
-
-        async def answer(message: Message) -> None:
-            nonlocal is_refused
-            if message["type"] == "http.response.start":
-                error = await _record(journal, request, message["status"])
-                if error is not None:
-                    is_refused = True
-                    await error_handler.respond(error)(scope, receive, send)
-            if not is_refused:
-                await send(message)
-
-        await self._app(scope, receive, answer)
+        answer = _Answer(journal, request, scope, receive, send)
+        try:
+            await self._app(scope, receive, answer.take)
+        except Exception:
+            await answer.give()
+            raise
+        await answer.give()
 
     def _begin(self, scope: Scope) -> Access:
         if self._base_urls is None:
@@ -73,21 +65,59 @@ class AuditEdge:
             find_interaction=lambda: _interaction(scope),
             address=self._base_urls.client_address(scope, forwarded_for),
             reason=reason,
-            request_id=str(get_contextvars().get("request_id", "")),
+            request_id=scope.get("request_id", ""),
         )
 
 
-async def _record(journal: AuditJournal, request: Access, status: int) -> FhirError | None:
-    """Write what the request has come to; what to answer instead if that cannot be done."""
-    try:
-        entry = request.of_answer(status)
-        if entry is not None:
-            await journal.write(entry)
-    except Exception as error:
-        _log.warning("an access could not be recorded: %s", type(error).__name__)
-        # What failed already gives nothing away.
-        return None if status >= 500 else error_handler.known(error)
-    return None
+class _Answer:
+    """The answer to a request, held until its record is durable.
+
+    By then the request is done but for this: what it worked with is free, and so is its place.
+    """
+
+    __slots__ = ("_held", "_is_refused", "_journal", "_receive", "_request", "_scope", "_send")
+
+    def __init__(
+        self, journal: AuditJournal, request: Access, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._journal = journal
+        self._request = request
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._held: list[Message] | None = []
+        self._is_refused = False
+
+    async def take(self, message: Message) -> None:
+        if self._held is None:
+            if not self._is_refused:
+                await self._send(message)
+            return
+        self._held.append(message)
+        if message.get("more_body", False):
+            # It comes in pieces: what is held does not grow with it.
+            await self.give()
+
+    async def give(self) -> None:
+        """Send what is held, or that it cannot be told."""
+        held, self._held = self._held, None
+        if not held:
+            return
+        status = held[0]["status"]
+        try:
+            entry = self._request.of_answer(status)
+            if entry is not None:
+                await self._journal.write(entry)
+        except Exception as error:
+            _log.warning("an access could not be recorded: %s", type(error).__name__)
+            # What failed already gives nothing away.
+            if status < 500:
+                self._is_refused = True
+                refusal = error_handler.respond(error_handler.known(error))
+                await refusal(self._scope, self._receive, self._send)
+                return
+        for message in held:
+            await self._send(message)
 
 
 def _is_recorded(scope: Scope) -> bool:

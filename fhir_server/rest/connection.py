@@ -74,6 +74,7 @@ class Connection(HttpToolsProtocol):
         self._received_before = 0
         self._unsent_before = 0
         self._said_from = 0
+        self._idle_looks = 0
         self._is_in_head = True
         self._awaited: object = None
 
@@ -115,7 +116,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         version = self.parser.get_http_version()
-        hosts = sum(name == b"host" for name, _ in self.headers)
+        hosts = [name for name, _ in self.headers].count(b"host")
         if hosts > 1 or (version != "1.0" and (version != "1.1" or not hosts)):
             # RFC 9112, 3.2: a proxy could have believed the other one. It is answered with 400.
             raise ValueError("one Host is needed, and HTTP/1")
@@ -127,6 +128,16 @@ class Connection(HttpToolsProtocol):
             await app(scope, receive, WholeAnswer(cycle))
 
         super()._start_asgi_task(cycle, answer)
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, but for a timer a request: `_look_again` ends what is idle for long."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._idle_looks = 0
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def on_body(self, body: bytes) -> None:
         # Else what is said around a body (a chunk's extensions, trailers) would count for nothing.
@@ -152,6 +163,7 @@ class Connection(HttpToolsProtocol):
             self._end(TooSlow("the request does not arrive"))
         self._awaited = awaited
         self._drop_if_unread()
+        self._drop_if_idle(came)
         self._look = self.loop.call_later(self._open.limits.slow_seconds, self._look_again)
 
     def _drop_if_unread(self) -> None:
@@ -160,6 +172,13 @@ class Connection(HttpToolsProtocol):
         if unsent and unsent == self._unsent_before:
             self.transport.abort()
         self._unsent_before = unsent
+
+    def _drop_if_idle(self, came: int) -> None:
+        """Let go of a client that asks nothing more."""
+        is_idle = not came and self.cycle is not None and self.cycle.response_complete
+        self._idle_looks = self._idle_looks + 1 if is_idle else 0
+        if self._idle_looks * self._open.limits.slow_seconds >= self.timeout_keep_alive:
+            self.transport.close()
 
     def _end(self, error: FhirError) -> None:
         """Tell why, if nothing was told yet, and hang up."""

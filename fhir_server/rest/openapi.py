@@ -52,7 +52,6 @@ _STATUS = {
     "UnsupportedMediaType": "415",
     "Invalid": "422",
     "TooCostly": "422",
-    "TooMany": "429",
     "Unavailable": "503",
 }
 # What the edge may say before any route has a word.

@@ -99,6 +99,7 @@ class RequestIds:
         request_id = request_id or b"%b%06x" % (_prefix, next(_numbers))
         told = request_id.decode("ascii")
         bind_contextvars(request_id=told)
+        scope["request_id"] = told
         echoed = [(_REQUEST_ID, request_id)]
         if correlation_id:
             bind_contextvars(correlation_id=correlation_id.decode("ascii"))

@@ -1,24 +1,18 @@
-"""Trail: the audit records of a store, in a chain, beside the versions (ADR 0030)."""
+"""Trail: the audit records of a store, in a chain of sheets, beside the versions (ADR 0030)."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from fhir_server.core.security.audit_chain import ChainedText, ChainKeys, ChainLink
-
-
-class TrailEntry(NamedTuple):
-    """A record to be written: its text, and the patients ("Patient/42") it is found by."""
-
-    text: bytes
-    patients: tuple[str, ...] = ()
+from fhir_server.core.security.audit_sheet import TrailEntry as TrailEntry
 
 
 class TrailQuery(NamedTuple):
-    """Which records: of one patient or of all, newest first unless `is_oldest_first`.
+    """Which sheets: with records of one patient or all, newest first unless `is_oldest_first`.
 
     `start` and `end` bound the time, in milliseconds since 1970, both belonging to it.
-    `beyond` is the record that the page goes on behind, in its order.
+    `beyond` is the sheet that the page goes on behind, in its order.
     """
 
     patient: str | None = None
@@ -41,7 +35,7 @@ class TrailEnds(NamedTuple):
 
 
 class Trail(Protocol):
-    """Reading the records, and letting go of old ones.
+    """Reading the sheets, and letting go of old ones.
 
     Raises:
         StoreUnavailable: the store is away.
@@ -59,7 +53,7 @@ class Trail(Protocol):
     async def ends(self) -> TrailEnds: ...
 
     async def newest_before(self, when: datetime) -> ChainLink | None:
-        """The newest record from before `when`; None: there is none left."""
+        """The newest sheet from before `when`; None: there is none left."""
         ...
 
     async def turn_key(self, key_id: str, entries: Sequence[TrailEntry]) -> None:
@@ -72,12 +66,12 @@ class Trail(Protocol):
         ...
 
     async def prune(self, up_to: ChainLink, entries: Sequence[TrailEntry]) -> None:
-        """Remove records up to `up_to`, and say so with `entries`, which come first.
+        """Remove sheets up to `up_to`, and say so with `entries`, which come first.
 
-        Told and decided in one commit, removed after it: where it is cut off, records are
+        Told and decided in one commit, removed after it: where it is cut off, sheets are
         left over that the chain no longer counts, and the next call removes them.
 
         Raises:
-            VersionConflict: there is no such record any more.
+            VersionConflict: there is no such sheet any more.
         """
         ...

@@ -13,6 +13,7 @@ import uvicorn
 
 from fhir_server.app import create_app
 from fhir_server.rest.authenticator import Authenticator
+from fhir_server.rest.connection import Connection
 from fhir_server.settings import Settings
 from tests.conformance.bundles import bundle
 from tests.conformance.ward import Ward
@@ -22,7 +23,10 @@ class Server:
     """A running server: `url` is its root, `fhir` its FHIR base."""
 
     def __init__(
-        self, authenticator: Authenticator | None = None, http: Any = "auto", **settings: Any
+        self,
+        authenticator: Authenticator | None = None,
+        keep_alive_seconds: int = 75,
+        **settings: Any,
     ) -> None:
         settings = {
             "store": "sqlite:///:memory:",
@@ -38,12 +42,12 @@ class Server:
         self._app = create_app(Settings(**settings), authenticator=authenticator)
         config = uvicorn.Config(
             self._app,
-            http=http,
+            http=Connection,
             log_config=None,
             access_log=False,
             proxy_headers=False,
             lifespan="on",
-            timeout_keep_alive=75,
+            timeout_keep_alive=keep_alive_seconds,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from fhir_server.rest.connection import Connection
 from tests.conformance.conftest import Server
 
 SLOW = 0.4
@@ -17,9 +16,7 @@ SLOW = 0.4
 
 @pytest.fixture(scope="module")
 def limited():
-    with Server(
-        http=Connection, slow_seconds=SLOW, max_connections_per_address=20, concurrent_requests=4
-    ) as server:
+    with Server(slow_seconds=SLOW, max_connections_per_address=20, concurrent_requests=4) as server:
         yield server
 
 
@@ -89,6 +86,19 @@ def test_an_idle_connection_between_requests_stays(limited):
         for _ in range(2):
             assert session.get(f"{limited.fhir}/metadata", timeout=5).ok
             time.sleep(3 * SLOW)
+
+
+def test_a_connection_that_is_idle_for_long_ends():
+    with Server(slow_seconds=0.1, keep_alive_seconds=1) as server, connected(server) as connection:
+        request = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+        connection.sendall(request)
+        assert b"200 OK" in connection.recv(65_536)
+        time.sleep(0.5)
+        connection.sendall(request)
+        assert b"200 OK" in connection.recv(65_536)
+        begun = time.monotonic()
+        assert read_all(connection) == b""
+        assert 0.8 < time.monotonic() - begun < 4
 
 
 def test_a_head_without_end_is_431(limited):

@@ -2,15 +2,16 @@
 
 import itertools
 import random
+from datetime import UTC, datetime
 
 import pytest
 
 from fhir_server.core.search.match import Indexed, search
 from fhir_server.core.search.query import AnyOf, Restriction
-from fhir_server.core.security import audit_record
+from fhir_server.core.security import audit_event, audit_record
 from fhir_server.core.security.audit_record import Asker, AuditRecord, Touched
 from fhir_server.errors import InvalidSearch
-from fhir_server.operations.audit_search import AuditSearch, events_of
+from fhir_server.operations.audit_search import AuditSearch
 from fhir_server.store.trail import TrailEntry, TrailQuery
 
 PATIENTS = ("Patient/1", "Patient/2", "Patient/3")
@@ -65,13 +66,17 @@ def fill(driver, made):
         driver.clock.advance(60)
 
 
+def at(sheet):
+    return datetime.fromtimestamp(sheet.at / 1000, UTC)
+
+
 def everything(driver):
     found = driver.run(driver.store.trail.search(TrailQuery(is_oldest_first=True, limit=1000)))
     index = driver.store.definitions.indexer
     return [
         Indexed(index(version.resource()), version)
-        for record in found
-        for version in events_of(record)
+        for sheet in found
+        for _, version in audit_event.events(sheet.sequence, at(sheet), sheet.text)
     ]
 
 

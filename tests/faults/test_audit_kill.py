@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import requests
 
-from fhir_server.core.security import audit_record
+from fhir_server.core.security import audit_sheet
 from tests.faults.kit import SCALE, Server, running
 
 CLIENTS = 6
@@ -64,10 +64,13 @@ def test_every_answer_that_was_given_is_on_record_after_a_kill(tmp_path):
         for done in work:
             done.result()
     answered = {request_id for client in clients for request_id in client.answered}
-    assert len(answered) > 50 * KILLS
+    assert len(answered) > 10 * KILLS
     connection = sqlite3.connect(tmp_path / "fhir.db")
     texts = [text for (text,) in connection.execute("SELECT text FROM trail")]
     connection.close()
-    assert answered <= {audit_record.parse(text).request_id for text in texts}
+    records = [record for text in texts for record in audit_sheet.parse(text)]
+    assert answered <= {record.request_id for record in records}
+    # Many of them had their commits in common.
+    assert len(texts) < len(records)
     code, said = server.ended("audit", "verify")
     assert code == 0, said

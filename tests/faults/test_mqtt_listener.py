@@ -11,7 +11,7 @@ import requests
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from fhir_server.core.security import audit_record
+from fhir_server.core.security import audit_record, audit_sheet
 from tests import ended
 from tests.conformance.conftest import Server
 from tests.faults.kit import SCALE, wait_until
@@ -212,7 +212,7 @@ def test_what_is_stored_is_on_the_patients_access_list(server, broker, tmp_path,
     connection = sqlite3.connect(tmp_path / "fhir.db")
     texts = [text for (text,) in connection.execute("SELECT text FROM trail")]
     connection.close()
-    records = [audit_record.parse(text) for text in texts]
+    records = [record for text in texts for record in audit_sheet.parse(text)]
     assert {record.request for record in records} == {"MQTT /readings/iot-hub"}
     assert {audit_record.patients(record) for record in records} == {("Patient/patient-0",)}
     kept = {what for record in records for each in record.touched for what in each.what}

@@ -1,4 +1,4 @@
-"""AuditEvents as views of the trail's records, one for each patient that a record is about.
+"""AuditEvents as views of the trail's sheets: one for each patient that a record is about.
 
 After IHE's Basic Audit Log Patterns: https://profiles.ihe.net/ITI/BALP/
 A patient who may see what was done with his data must not see whose data else was looked
@@ -14,12 +14,8 @@ from urllib.parse import unquote_plus
 from fhir_server.core import resource_json
 from fhir_server.core.identity import ResourceKey
 from fhir_server.core.resource_json import Resource
-from fhir_server.core.security.audit_record import (
-    AuditRecord,
-    Touched,
-    named_patients,
-    parse,
-)
+from fhir_server.core.security import audit_sheet
+from fhir_server.core.security.audit_record import AuditRecord, Touched, named_patients
 from fhir_server.core.version import Version, format_instant
 
 _BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
@@ -81,24 +77,59 @@ _PLAIN = frozenset(
 
 _PLAIN_MODIFIERS = ("", "missing", "not", "in", "not-in", "above", "below", "iterate")
 
+_NOBODYS = (Touched(),)
 _SEARCHES = ("search-type", "search-system", "search-compartment")
 
 _ID = re.compile(r"audit-([1-9][0-9]{0,17})(?:\.([1-9][0-9]{0,8}))?\Z", re.ASCII)
 
 
 def parse_id(resource_id: str) -> tuple[int, int] | None:
-    """The record's number and the place within it of an AuditEvent's id; None: not of ours."""
+    """The sheet's number and the place on it of an AuditEvent's id; None: not of ours."""
     found = _ID.match(resource_id)
     return None if found is None else (int(found[1]), int(found[2] or 0))
 
 
-def events(sequence: int, at: datetime, text: bytes) -> Iterator[Version]:
-    """The AuditEvents of a record, one a patient; of nobody's data there is one as well."""
-    record = parse(text)
-    for number, touched in enumerate(record.touched or (Touched(),)):
-        resource_id = f"audit-{sequence}.{number}" if number else f"audit-{sequence}"
-        body = resource_json.format(_event(resource_id, at, record, touched))
-        yield Version(ResourceKey("AuditEvent", resource_id), 1, at, "create", body, sequence)
+def events(
+    sequence: int,
+    at: datetime,
+    text: bytes,
+    *,
+    patient: str | None = None,
+    is_newest_first: bool = False,
+) -> Iterator[tuple[int, Version]]:
+    """The AuditEvents of a sheet by their number: of each record one a patient, or one of nobody's.
+
+    With `patient` only those that are on that patient's list.
+    """
+    places = [
+        (record, touched)
+        for record in audit_sheet.parse(text)
+        for touched in record.touched or _NOBODYS
+    ]
+    numbers = range(len(places))
+    for number in reversed(numbers) if is_newest_first else numbers:
+        record, touched = places[number]
+        if patient is None or patient in (touched.patient, record.asker.user):
+            yield number, _version(sequence, number, at, record, touched)
+
+
+def find(sequence: int, number: int, at: datetime, text: bytes) -> Version | None:
+    """One AuditEvent of a sheet."""
+    left = number
+    for record in audit_sheet.parse(text):
+        all_touched = record.touched or _NOBODYS
+        if left < len(all_touched):
+            return _version(sequence, number, at, record, all_touched[left])
+        left -= len(all_touched)
+    return None
+
+
+def _version(
+    sequence: int, number: int, at: datetime, record: AuditRecord, touched: Touched
+) -> Version:
+    resource_id = f"audit-{sequence}.{number}" if number else f"audit-{sequence}"
+    body = resource_json.format(_event(resource_id, at, record, touched))
+    return Version(ResourceKey("AuditEvent", resource_id), 1, at, "create", body, sequence)
 
 
 def _event(resource_id: str, at: datetime, record: AuditRecord, touched: Touched) -> Resource:

@@ -1,7 +1,7 @@
 """AuditRecord: one access as it is written down, before FHIR's words are put around it.
 
-What is stored, and covered by the chain, is the text of a record; an AuditEvent is its
-view (`audit_event.py`). A member that is added gets a default, so old texts stay readable.
+What is stored, and covered by the chain, are texts of sheets of them (`audit_sheet.py`); an
+AuditEvent is a view of one (`audit_event.py`). A record alone is what was stored before.
 """
 
 from collections.abc import Iterable, Sequence
@@ -89,17 +89,14 @@ def asker(principal: Principal, purposes: tuple[str, ...] = ()) -> Asker:
 def patients(record: AuditRecord) -> tuple[str, ...]:
     """Whose list the record belongs on: `Patient/42` each, the one who asked among them."""
     found = dict.fromkeys(each.patient for each in record.touched if each.patient)
-    if record.asker.user.startswith("Patient/"):
+    if is_patient(record.asker.user):
         found[record.asker.user] = None
     return tuple(found)
 
 
-def patients_of_text(text: bytes) -> tuple[str, ...]:
-    """`patients` of a stored text; none of one that is not a record any more."""
-    try:
-        return patients(parse(text))
-    except ValueError:
-        return ()
+def is_patient(user: str) -> bool:
+    """Whether it is a patient who asks."""
+    return user.startswith("Patient/")
 
 
 def by_patient(touched: Iterable[tuple[str, str]]) -> tuple[Touched, ...]:

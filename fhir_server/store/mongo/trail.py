@@ -12,6 +12,7 @@ from bson.binary import Binary
 from pymongo.synchronous.client_session import ClientSession
 from pymongo.synchronous.database import Database
 
+from fhir_server.core.security import audit_sheet
 from fhir_server.core.security.audit_chain import ChainedText, ChainKeys, ChainLink, chained
 from fhir_server.errors import VersionConflict
 from fhir_server.store.mongo import blocking
@@ -37,7 +38,7 @@ def append(
     now: int,
     keys: ChainKeys,
 ) -> None:
-    """Write `entries` behind the newest record; the caller's transaction holds the counter.
+    """Write `entries` behind the newest sheet; the caller's transaction holds the counter.
 
     Raises:
         StoreUnavailable: the chain goes on with a key that is not among `keys`.
@@ -48,7 +49,7 @@ def append(
     # A clock that was put back: the order of times is the order of the chain.
     at = max(now, ends["at"])
     documents: list[Document] = []
-    for text, patients in entries:
+    for text, patients, _ in audit_sheet.sheets(entries):
         record = chained(newest, at, text, key)
         newest = ChainLink(record.sequence, record.digest)
         document = {"_id": record.sequence, "a": at, "t": Binary(text), "d": Binary(record.digest)}
@@ -125,7 +126,7 @@ class MongoTrail:
         commits = take_turn(database["state"], "commits", session)
         found = blocking.run(_find(up_to.sequence), database, self._connection.indexes, session)
         if found is None or found.digest != up_to.digest:
-            raise VersionConflict("the record to prune up to is not there any more")
+            raise VersionConflict("the sheet to prune up to is not there any more")
         append(
             database,
             session,

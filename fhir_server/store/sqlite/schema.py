@@ -11,7 +11,7 @@ APPLICATION_ID = 0x46484952
 
 _STEPS = (
     "schema.sql", "kept_search.sql", "delivery_count.sql", "receipts.sql", "trail.sql",
-    "superseded.sql",
+    "superseded.sql", "trail_lists.sql",
 )  # fmt: skip
 
 

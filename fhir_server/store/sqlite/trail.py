@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from fhir_server.core.security import audit_record
+from fhir_server.core.security import audit_sheet
 from fhir_server.core.security.audit_chain import ChainedText, ChainKeys, ChainLink
 from fhir_server.errors import VersionConflict
 from fhir_server.store.sqlite.committer import Committer, statement, upkeep
@@ -81,18 +81,42 @@ def _find(connection: sqlite3.Connection, sequence: int) -> ChainedText | None:
 
 
 def _search(connection: sqlite3.Connection, query: TrailQuery) -> tuple[ChainedText, ...]:
+    if query.patient is None:
+        return _select(connection, query, "trail t", "t.seq", [], [])
+    parts = (_listed, _waiting) if query.is_oldest_first else (_waiting, _listed)
+    found: tuple[ChainedText, ...] = ()
+    for part in parts:
+        if len(found) < query.limit:
+            found += part(connection, query._replace(limit=query.limit - len(found)))
+    return found
+
+
+def _listed(connection: sqlite3.Connection, query: TrailQuery) -> tuple[ChainedText, ...]:
+    source = "trail_patient p CROSS JOIN trail t ON t.seq = p.seq"
+    return _select(connection, query, source, "p.seq", ["p.patient = ?"], [query.patient])
+
+
+def _waiting(connection: sqlite3.Connection, query: TrailQuery) -> tuple[ChainedText, ...]:
+    """Of the sheets that are on no list yet, those that hold the patient's name."""
+    mark = audit_sheet.mark_of(query.patient or "")
+    listed = end(connection, "listed").sequence
+    conditions = ["t.seq > ?", "instr(t.text, ?) > 0"]
+    return _select(connection, query, "trail t", "t.seq", conditions, [listed, mark])
+
+
+def _select(
+    connection: sqlite3.Connection,
+    query: TrailQuery,
+    source: str,
+    place: str,
+    conditions: list[str],
+    values: list[Any],
+) -> tuple[ChainedText, ...]:
     way, beyond = ("ASC", ">") if query.is_oldest_first else ("DESC", "<")
-    conditions = ["t.seq > ?"]
-    values: list[Any] = [end(connection, "pruned").sequence]
-    source, order = "trail t", f"t.at {way}, t.seq {way}"
-    if query.patient is not None:
-        source = "trail_patient p CROSS JOIN trail t ON t.seq = p.seq"
-        order = f"p.seq {way}"
-        conditions.append("p.patient = ?")
-        values.append(query.patient)
-    elif query.start is None and query.end is None:
-        order = f"t.seq {way}"
-    place = "t.seq" if query.patient is None else "p.seq"
+    is_by_time = query.patient is None and not (query.start is None and query.end is None)
+    order = f"t.at {way}, t.seq {way}" if is_by_time else f"{place} {way}"
+    conditions.append("t.seq > ?")
+    values.append(end(connection, "pruned").sequence)
     for condition, value in (
         ("t.at >= ?", query.start),
         ("t.at <= ?", query.end),
@@ -112,7 +136,7 @@ def _search(connection: sqlite3.Connection, query: TrailQuery) -> tuple[ChainedT
 def _mark_pruned(connection: sqlite3.Connection, up_to: ChainLink) -> None:
     found = _find(connection, up_to.sequence)
     if found is None or found.digest != up_to.digest:
-        raise VersionConflict("the record to prune up to is not there any more")
+        raise VersionConflict("the sheet to prune up to is not there any more")
     connection.execute(
         "UPDATE trail_end SET seq = ?, at = ?, digest = ? WHERE name = 'pruned'",
         (up_to.sequence, found.at, up_to.digest),
@@ -120,16 +144,14 @@ def _mark_pruned(connection: sqlite3.Connection, up_to: ChainLink) -> None:
 
 
 def _erase(connection: sqlite3.Connection) -> bool:
-    """Remove some records that are pruned; whether there may be more."""
+    """Remove some sheets that are pruned; whether there may be more."""
     pruned = end(connection, "pruned").sequence
     gone = connection.execute(
         "SELECT seq, text FROM trail WHERE seq <= ? ORDER BY seq LIMIT ?", (pruned, _AT_ONCE)
     ).fetchall()
     if not gone:
         return False
-    places = [
-        (patient, seq) for seq, text in gone for patient in audit_record.patients_of_text(text)
-    ]
+    places = [(patient, seq) for seq, text in gone for patient in audit_sheet.patients_of(text)]
     connection.executemany("DELETE FROM trail_patient WHERE patient = ? AND seq = ?", places)
     connection.execute("DELETE FROM trail WHERE seq <= ?", (gone[-1][0],))
     return True

@@ -4,9 +4,9 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from fhir_server.core.security import audit_record
+from fhir_server.core.security import audit_sheet
 from fhir_server.core.security.principal import Principal
 from fhir_server.errors import StoreUnavailable
 from fhir_server.operations.audit_journal import AuditJournal
@@ -32,6 +32,26 @@ class Store:
         decide(self)
 
 
+def written(store):
+    (sheet,) = audit_sheet.sheets(store.entries)
+    (record,) = audit_sheet.parse(sheet.text)
+    return record
+
+
+def scope_of(journal, **more):
+    state = SimpleNamespace(audit_journal=journal, settings=SimpleNamespace(trusted_proxies=()))
+    return {
+        "type": "http",
+        "app": SimpleNamespace(state=state),
+        "method": "GET",
+        "path": "/fhir/Patient/1",
+        "query_string": b"",
+        "headers": [],
+        "client": ("10.0.0.7", 1),
+        **more,
+    }
+
+
 def answered(store, status=200, path="/fhir/Patient/1", method="GET", **scope):
     """What a client is sent, and what was durable by then."""
     return asyncio.run(_answered(store, status, path, method, scope))
@@ -47,19 +67,7 @@ async def _answered(store, status, path, method, more, journal=None):
     async def send(message):
         sent.append((message, len(store.entries)))
 
-    state = SimpleNamespace(
-        audit_journal=journal or AuditJournal(store), settings=SimpleNamespace(trusted_proxies=())
-    )
-    scope = {
-        "type": "http",
-        "app": SimpleNamespace(state=state),
-        "method": method,
-        "path": path,
-        "query_string": b"",
-        "headers": [],
-        "client": ("10.0.0.7", 1),
-        **more,
-    }
+    scope = scope_of(journal or AuditJournal(store), method=method, path=path, **more)
     await AuditEdge(app)(scope, None, send)
     body = b"".join(message.get("body", b"") for message, _ in sent)
     return sent[0][0], body, sent[0][1]
@@ -69,7 +77,7 @@ def test_an_answer_leaves_when_its_record_is_durable():
     store = Store()
     start, body, durable = answered(store)
     assert (start["status"], body, durable) == (200, b"the patient's data", 1)
-    record = audit_record.parse(store.entries[0].text)
+    record = written(store)
     assert (record.asker.subject, record.address) == ("anna", "10.0.0.7")
     assert store.entries[0].patients == ("Patient/1",)
 
@@ -114,7 +122,48 @@ def test_requests_that_wait_share_a_commit():
     assert len(store.commits) <= 3
 
 
+@pytest.mark.parametrize("is_away", [False, True])
+def test_an_answer_in_pieces_leaves_when_its_record_is_durable_and_is_not_gathered(is_away):
+    store, sent = Store(is_away=is_away), []
+
+    async def pieces():
+        for number in range(3):
+            yield f"{number}"
+            assert len(sent) == (2 if is_away else 2 + number)
+
+    async def app(scope, receive, send):
+        async def receive_nothing():
+            await asyncio.Event().wait()
+
+        await StreamingResponse(pieces())(scope, receive_nothing, send)
+
+    async def send(message):
+        sent.append((message, len(store.entries)))
+
+    asyncio.run(AuditEdge(app)(scope_of(AuditJournal(store)), None, send))
+    body = b"".join(message.get("body", b"") for message, _ in sent)
+    assert sent[0][0]["status"] == (503 if is_away else 200)
+    assert (body == b"012") is not is_away
+    assert sent[0][1] == (0 if is_away else 1)
+
+
+def test_a_request_that_breaks_off_has_its_record_all_the_same():
+    store, sent = Store(), []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise OSError
+
+    async def send(message):
+        sent.append(message)
+
+    with pytest.raises(OSError):  # noqa: PT011 - it is what was raised
+        asyncio.run(AuditEdge(app)(scope_of(AuditJournal(store)), None, send))
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    assert len(store.entries) == 1
+
+
 def test_only_a_trusted_proxy_says_where_a_request_is_from():
     store = Store()
     answered(store, headers=[(b"x-forwarded-for", b"203.0.113.9")])
-    assert audit_record.parse(store.entries[0].text).address == "10.0.0.7"
+    assert written(store).address == "10.0.0.7"

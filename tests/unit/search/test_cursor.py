@@ -37,7 +37,11 @@ states = st.builds(
 )
 
 
-@given(states, st.binary(min_size=cursor.NONCE_BYTES, max_size=cursor.NONCE_BYTES), st.text(max_size=10))
+@given(
+    states,
+    st.binary(min_size=cursor.NONCE_BYTES, max_size=cursor.NONCE_BYTES),
+    st.text(max_size=10),
+)
 def test_what_was_sealed_comes_back(state: PageState, nonce: bytes, bound_to: str) -> None:
     token = cursor.encode(state, SECRET, nonce, bound_to)
     assert cursor.decode(token, SECRET, bound_to) == state

@@ -24,7 +24,7 @@ AT = datetime(2024, 5, 1, tzinfo=UTC)
 
 def events(**members):
     record = AuditRecord(**{"interaction": "read", "action": "R", "address": "10.0.0.1", **members})
-    return [v.resource() for v in audit_event.events(7, AT, audit_record.format(record))]
+    return [v.resource() for _, v in audit_event.events(7, AT, audit_record.format(record))]
 
 
 def test_a_record_of_nobodys_data_is_one_event():
