@@ -18,16 +18,21 @@ class PageNonces:
 
     def __init__(self) -> None:
         # Together, so that a number never meets another key than its own.
-        self._state: tuple[int, bytes, Iterator[int]] = (0, b"", count())
+        self._state: tuple[bytes, Iterator[int]] = (token_bytes(_KEY_BYTES), count())
+        # A process that is forked off would count on from where its parent stands.
+        os.register_at_fork(after_in_child=self._renew)
 
     def next(self) -> bytes:
         """One that was never given before."""
-        process, key, numbers = self._state
-        # A process that was forked off would count on from where its parent stood.
-        if process != os.getpid() or (number := next(numbers)) >= _MOST_OF_A_KEY:
-            key, number = token_bytes(_KEY_BYTES), 0
-            self._state = (os.getpid(), key, count(1))
+        key, numbers = self._state
+        number = next(numbers)
+        if number >= _MOST_OF_A_KEY:
+            self._renew()
+            return self.next()
         return key + number.to_bytes(_NUMBER_BYTES, "big")
+
+    def _renew(self) -> None:
+        self._state = (token_bytes(_KEY_BYTES), count())
 
 
 nonces = PageNonces()

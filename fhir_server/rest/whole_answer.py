@@ -13,7 +13,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 # A head that holds one could end before its end.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_APART_FROM_BYTES = 8 * 1024
+# Below it, copying a body behind its head costs less than a packet more.
+_APART_FROM_BYTES = 64 * 1024
 _BODILESS = frozenset({204, 304})
 
 

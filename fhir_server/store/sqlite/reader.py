@@ -29,8 +29,8 @@ T = TypeVar("T")
 # milliseconds: the more time there is, the more seldom it is asked.
 _STEPS = 1_000
 _STEPS_PER_SECOND = 50_000
-# More than a page of a patient takes, so that it is mostly never asked.
-_STEPS_OF_A_PAGE = 5_000
+# Many times what a page of a patient takes: a statement counts its steps over all its runs.
+_STEPS_OF_A_PAGE = 20_000
 # Of those that read for seconds: the event loop does not share its processor with them evenly.
 _NICENESS = 10
 # Where others have the processor, a search stands still and costs nobody anything: up to so
