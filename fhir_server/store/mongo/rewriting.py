@@ -15,8 +15,11 @@ from fhir_server.store.mongo import texts
 from fhir_server.store.mongo.steps import DURABLE, Document
 from fhir_server.store.mongo.texts import Texts
 
-SETTLED_SECONDS = 10.0
-"""Every search has ended by then that did not know of a text, or walked along the words."""
+SETTLED_SECONDS = 30.0
+"""Every search has ended by then that did not know of a text, or walked along the words.
+
+One command may take `blocking.LONGEST_READ`, and a search with chains sends several.
+"""
 
 _log = logging.getLogger(__name__)
 
